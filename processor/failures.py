@@ -1,0 +1,38 @@
+"""Every failure the processor knows, and what is done about it.
+
+::
+
+    Failure
+    ├── Retryable      a dependency is away or busy: back off and try again until the lane closes
+    ├── Fenced         a newer owner of the partition exists: drop the lane, join the group again
+    ├── Stopped        going on would lose or guess: the lane stops with an alert until an operator acts
+    └── StartRefused   the process cannot start as it is configured: one line that says what to do, exit code 2
+
+Anything else is a defect and ends the process.  Bad input is no failure: it is a value (`processor.pure.types.Rejected`).
+Adapters in `processor.io` translate their driver's errors into these once, at their edge.
+"""
+
+
+class Failure(Exception):
+    """Base of all of these; its text is one sentence for an operator."""
+
+
+class Retryable(Failure):
+    """A dependency did not answer as it should; the same call may succeed later."""
+
+    def __init__(self, dependency: str, reason: str) -> None:
+        super().__init__(f"{dependency}: {reason}")
+        self.dependency = dependency
+        self.reason = reason
+
+
+class Fenced(Failure):
+    """Another worker owns this partition now."""
+
+
+class Stopped(Failure):
+    """The lane must not go on by itself; the text names the command that resumes it."""
+
+
+class StartRefused(Failure):
+    """The process cannot start; the text says what is wrong and what to do."""

@@ -1,0 +1,130 @@
+"""The connection to Postgres: a small pool, named statements, driver errors translated once.
+
+Event times cross as integers: a `timestamptz` is milliseconds since 1970 on this side, exact from year 1 to 9999.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+
+from processor.failures import Retryable, StartRefused
+
+POOL_SIZE = 10
+_EPOCH_US = 946_684_800_000_000  # Postgres counts from 2000-01-01
+_TRANSIENT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.ObjectInUseError,
+    OSError,
+    TimeoutError,
+)
+
+
+def statements(path: Path) -> dict[str, str]:
+    """The statements of a file by name: each begins with a line ``-- name: NAME``, comments may follow."""
+    blocks = path.read_text().split("-- name: ")[1:]
+    return {name.strip(): body.strip() for name, _, body in (b.partition("\n") for b in blocks)}
+
+
+QUERIES = statements(Path(__file__).with_name("queries.sql"))
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Raises `Retryable` for whatever another try may mend; everything else passes."""
+    try:
+        yield
+    except _TRANSIENT as error:
+        raise Retryable("postgres", f"{type(error).__name__}: {error}") from error
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        format="tuple",
+        encoder=lambda ms: (ms * 1000 - _EPOCH_US,),
+        decoder=lambda us: (us[0] + _EPOCH_US) // 1000,
+    )
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="text",
+        encoder=lambda value: orjson.dumps(value).decode(),
+        decoder=orjson.loads,
+    )
+
+
+class Postgres:
+    """A pool of at most `POOL_SIZE` connections whose calls name a statement of ``queries.sql``.
+
+    Every method raises `Retryable` where another try may succeed.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(cls, url: str, size: int = POOL_SIZE) -> "Postgres":
+        """Raises `StartRefused` where the server does not let us in."""
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                init=_prepare,
+                timeout=10,
+                command_timeout=30,
+                server_settings={
+                    "application_name": "processor",
+                    "timezone": "UTC",
+                    "lock_timeout": "5s",
+                    "idle_in_transaction_session_timeout": "5s",
+                    "jit": "off",
+                },
+            )
+        except (*_TRANSIENT, asyncpg.PostgresError, ValueError) as error:
+            reason = f"cannot connect to Postgres: {error}; check DATABASE_URL"
+            raise StartRefused(reason) from error
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Ends the pool; connections that do not close within 5 s are dropped."""
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def fetch(self, name: str, *args: object) -> list[Any]:
+        """All rows of the statement `name`, committed when it returns."""
+        async with translated():
+            rows: list[Any] = await self._pool.fetch(QUERIES[name], *args)
+            return rows
+
+    async def fetchval(self, name: str, *args: object) -> Any:
+        """The first column of the first row, None without one."""
+        async with translated():
+            return await self._pool.fetchval(QUERIES[name], *args)
+
+    async def execute(self, name: str, *args: object) -> str:
+        """Runs the statement `name`; its command tag."""
+        async with translated():
+            tag: str = await self._pool.execute(QUERIES[name], *args)
+            return tag
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection inside one READ COMMITTED transaction."""
+        async with translated(), self._pool.acquire() as connection, connection.transaction():
+            yield connection

@@ -1,0 +1,181 @@
+"""The vocabulary of the decision path: what parse, triage, velocity and the pipeline hand each other.
+
+Everything here is a frozen value.  Times are integers: milliseconds since 1970 (UTC), event time unless a name says otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Reason: TypeAlias = Literal["inorganic", "inorganic_grouped", "metadata_filter"]
+Stage: TypeAlias = Literal["parse", "validate", "store", "publish", "merge"]
+FilterOrder: TypeAlias = Literal["velocity,metadata", "metadata,velocity"]
+
+
+class Record(Protocol):
+    """One Kafka record, as aiokafka's ``ConsumerRecord`` gives it."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int | None:
+        """Milliseconds; None or negative where the record has none."""
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Rejected(Struct, frozen=True):
+    """A record that cannot be processed: it becomes exactly one dead letter."""
+
+    record: Record
+    stage: Stage
+    error: str
+    """A snake_case code."""
+    reason: str
+    """A sentence that names the field."""
+
+
+class Event(Struct, frozen=True):
+    """A raw event that passed ``parse``."""
+
+    record: Record
+    org_unit: str
+    id: str
+    lead_id: str
+    """The lead the producer named; the surviving lead is found later."""
+    event_type: str
+    """Normalised to Title Case words."""
+    metadata: dict[str, Json]
+    metadata_json: bytes
+    """``metadata`` as compact UTF-8 JSON."""
+    occurred_at: int
+
+
+class VelocityFilter(Struct, frozen=True):
+    """An enabled velocity filter, as rules hold it."""
+
+    id: str
+    name: str
+    version: int
+    event_type: str
+    threshold: int
+    window_ms: int
+    keep_first: bool
+    revision: int
+    """The rule revision that last changed what its windows mean (type, threshold, window, keep_first, enabled again)."""
+    newest: int | None
+    """The newest stored event time when that revision was committed; None where nothing was stored."""
+
+
+class Matcher(Protocol):
+    """All conditions of an attribute filter, compiled."""
+
+    def __call__(self, metadata: Mapping[str, Json], /) -> bool: ...
+
+
+class AttributeFilter(Struct, frozen=True):
+    """An enabled metadata filter, as rules hold it."""
+
+    id: str
+    name: str
+    version: int
+    event_type: str
+    """Empty: every type."""
+    matches: Matcher
+
+
+class OrgRules(Struct, frozen=True):
+    """The enabled filters of one org unit, each tuple ascending by id (bytes)."""
+
+    velocity: Mapping[str, tuple[VelocityFilter, ...]]
+    """By event type."""
+    attributes: Mapping[str, tuple[AttributeFilter, ...]]
+    """By event type, the filters for every type included; key "" serves the types not named."""
+
+
+class Rules(Struct, frozen=True):
+    """The rule set of one revision."""
+
+    revision: int
+    order: FilterOrder
+    org_units: Mapping[str, OrgRules]
+
+
+class Root(Struct, frozen=True):
+    """The surviving lead of a lead, and the epoch of its class (the last merge or unmerge that touched it, 0 for nearly all)."""
+
+    lead_id: str
+    epoch: int
+
+
+class Case(Struct, frozen=True):
+    """An event with everything needed to judge it but the past."""
+
+    event: Event
+    root: Root
+    matched: AttributeFilter | None
+    """The attribute filter that matches it, smallest id."""
+    watching: tuple[VelocityFilter, ...]
+    """The velocity filters whose windows it enters."""
+
+
+class Seen(Struct, frozen=True):
+    """What the committed past says about one event in one window."""
+
+    count: int
+    """Events in (t − W, t], exact up to N + 1; from the store the ids of the batch are left out."""
+    cached: bool
+    """The event itself is a member of the window in Redis."""
+    from_store: bool
+    """Judged from Postgres, because its time reaches below what the window holds."""
+    burst_id: str | None
+    """Burst of an exceeding event less than W away, other than itself; only for keep-first filters."""
+
+
+class Facts(Struct, frozen=True):
+    """What the first committed row of an event did to windows."""
+
+    counted: bool
+    rules: int
+    """The rule revision it was judged by."""
+    exceeded: Mapping[int, str]
+    """Revision of each keep-first filter that it exceeded → burst id."""
+
+
+class Ruling(Struct, frozen=True):
+    """The verdict on one event, before it is stored."""
+
+    case: Case
+    reason: Reason | None
+    suppressed_by: Mapping[str, Json] | None
+    facts: Facts
+
+
+class Message(Struct, frozen=True):
+    """One record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp: int | None
+    """Milliseconds; the input record's."""
+    partition: int | None
+    """The input partition where key and input key agree; None: by hash of the key."""
+
+
+class Outcome(Struct, frozen=True):
+    """What a batch leaves to do: one transaction publishes the messages and commits the offset."""
+
+    messages: Sequence[Message]
+    next_offset: int
