@@ -1,0 +1,1 @@
+"""Everything that crosses a boundary, as pydantic models.  Imports nothing else of ours."""
