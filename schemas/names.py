@@ -6,5 +6,5 @@ _SEPARATORS = re.compile(r"[\s_\-]+")
 
 
 def normalise_event_type(text: str) -> str:
-    """`text` as Title Case words (``page_view`` and ``Page View`` are one type); empty where nothing is left."""
+    """`text` as Title Case words: ``page_view`` is ``Page View``; empty where nothing is left."""
     return " ".join(word.capitalize() for word in _SEPARATORS.split(text) if word)
