@@ -125,8 +125,10 @@ class Case(Struct, frozen=True):
     root: Root
     matched: AttributeFilter | None
     """The attribute filter that matches it, smallest id."""
+    counted: bool
+    """It enters the windows of its type."""
     watching: tuple[VelocityFilter, ...]
-    """The velocity filters whose windows it enters."""
+    """The velocity filters whose windows it enters; empty unless counted."""
 
 
 class Seen(Struct, frozen=True):

@@ -1,0 +1,123 @@
+-- Event times as integers, exact from year 1 to 9999.
+CREATE FUNCTION event_ms(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (extract(epoch FROM at) * 1000)::bigint
+$$;
+
+CREATE FUNCTION ms_event(ms bigint) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT timestamptz 'epoch' + (ms / 86400000) * interval '1 day' + (ms % 86400000) * interval '1 millisecond'
+$$;
+
+-- The window-aligned slice of a time: slices are [k·w, (k+1)·w), before 1970 too.
+CREATE FUNCTION slice_of(ms bigint, w bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ms - (ms % w + w) % w
+$$;
+
+-- A root with all leads that redirect to it: the raw leads of its rows.
+CREATE FUNCTION lead_class(org text, root text) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT array_append(array_agg(r.from_lead), root)
+    FROM lead_redirects r WHERE r.org_unit = org AND r.to_lead = root
+$$;
+
+-- Where rows of a class may stand in `lead_id` while moves are pending.
+CREATE FUNCTION lead_places(org text, class text[]) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT class || coalesce((SELECT array_agg(m.from_lead) FROM lead_moves m WHERE m.org_unit = org), '{}')
+$$;
+
+-- record_batch stores the rulings on one batch of one lane: everything or nothing, in one call, so that a suspended worker holds
+-- no lock.  The first committed row of an id wins.  It returns one row with ordinal 0 (batch number, commit time) and one for
+-- each event whose id was known already, with what is stored.  Conditions that would make the rulings wrong raise LR001 with a
+-- JSON detail, and the caller decides again:
+--   {"rules": revision}                                  the rules in force are newer
+--   {"roots": [[ordinal, root, epoch], ...]}             a lead's root or epoch is not the one used
+--   {"known": [[ordinal, other, counted, rules, exceeded], ...]}  a known id with another body (other), or with other facts
+--
+-- Statements are separate on purpose: each sees what was committed while the locks were waited for.
+CREATE FUNCTION record_batch(
+    p_topic text, p_partition integer, p_rules bigint, p_newest bigint,
+    p_org text[], p_id text[], p_raw text[], p_root text[], p_epoch bigint[], p_type text[],
+    p_metadata text[], p_reason text[], p_by text[], p_occurred timestamptz[], p_offset bigint[], p_timestamp bigint[],
+    p_counted boolean[], p_judged bigint[], p_exceeded text[]
+) RETURNS TABLE (
+    ordinal bigint, batch bigint, received_at timestamptz, suppression_reason text, suppressed_by jsonb,
+    same_message boolean, deleted boolean
+)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    v_bucket   integer;
+    v_revision bigint;
+    v_wrong    jsonb;
+    v_batch    bigint;
+    v_now      timestamptz;
+    v_stored   bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7701, 0);
+    FOR v_bucket IN
+        SELECT DISTINCT lead_bucket(o, l) FROM unnest(p_org, p_raw) AS u (o, l) ORDER BY 1
+    LOOP
+        PERFORM pg_advisory_xact_lock_shared(7702, v_bucket);
+    END LOOP;
+
+    SELECT revision INTO v_revision FROM rule_state;
+    IF v_revision <> p_rules THEN
+        RAISE EXCEPTION 'the rules have changed'
+            USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('rules', v_revision)::text;
+    END IF;
+
+    SELECT jsonb_agg(jsonb_build_array(n, coalesce(r.to_lead, raw), coalesce(e.epoch, 0))) INTO v_wrong
+    FROM unnest(p_org, p_raw, p_root, p_epoch) WITH ORDINALITY AS u (org, raw, root, epoch, n)
+    LEFT JOIN lead_redirects r ON r.org_unit = org AND r.from_lead = raw
+    LEFT JOIN lead_epochs e ON e.org_unit = org AND e.lead_id = coalesce(r.to_lead, raw)
+    WHERE coalesce(r.to_lead, raw) <> root OR coalesce(e.epoch, 0) <> u.epoch;
+    IF v_wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'leads were merged' USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('roots', v_wrong)::text;
+    END IF;
+
+    v_batch := nextval('batches');
+    v_now := date_trunc('milliseconds', clock_timestamp());
+    INSERT INTO events (
+        org_unit, id, lead_id, original_lead_id, event_type, metadata, suppression_reason, suppressed_by, occurred_at,
+        received_at, source_topic, source_partition, source_offset, source_timestamp, batch, rules, counted, exceeded)
+    SELECT org, id, root, CASE WHEN root <> raw THEN raw END, type, metadata::jsonb, reason, by::jsonb, occurred,
+        v_now, p_topic, p_partition, o, ts, v_batch, judged, counted, exceeded::jsonb
+    FROM unnest(p_org, p_id, p_raw, p_root, p_type, p_metadata, p_reason, p_by, p_occurred, p_offset, p_timestamp,
+        p_counted, p_judged, p_exceeded)
+        AS u (org, id, raw, root, type, metadata, reason, by, occurred, o, ts, counted, judged, exceeded)
+    ORDER BY org COLLATE "C", id COLLATE "C"  -- two lanes with the same ids meet them in the same order: no deadlock
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS v_stored = ROW_COUNT;
+
+    IF v_stored < cardinality(p_id) THEN
+        SELECT jsonb_agg(jsonb_build_array(n, other, counted, rules, exceeded)) INTO v_wrong
+        FROM (
+            SELECT u.n, e.counted, e.rules, e.exceeded,
+                coalesce(e.original_lead_id, e.lead_id) <> u.raw OR e.event_type <> u.type OR e.occurred_at <> u.occurred AS other,
+                e.counted <> u.counted OR e.exceeded IS DISTINCT FROM u.exceeded::jsonb AS differs
+            FROM unnest(p_org, p_id, p_raw, p_type, p_occurred, p_counted, p_exceeded) WITH ORDINALITY
+                AS u (org, id, raw, type, occurred, counted, exceeded, n)
+            JOIN events e ON e.org_unit = u.org AND e.id = u.id
+            WHERE e.batch <> v_batch
+        ) k
+        WHERE other OR differs;
+        IF v_wrong IS NOT NULL THEN
+            RAISE EXCEPTION 'ids are known' USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('known', v_wrong)::text;
+        END IF;
+    END IF;
+
+    IF p_newest IS NOT NULL THEN
+        INSERT INTO lanes AS l (topic, partition, newest) VALUES (p_topic, p_partition, p_newest)
+        ON CONFLICT (topic, partition) DO UPDATE SET newest = greatest(l.newest, excluded.newest);
+    END IF;
+
+    RETURN QUERY SELECT 0::bigint, v_batch, v_now, NULL::text, NULL::jsonb, NULL::boolean, NULL::boolean;
+    IF v_stored < cardinality(p_id) THEN
+        RETURN QUERY
+        SELECT u.n, e.batch, e.received_at, e.suppression_reason::text, e.suppressed_by,
+            e.source_topic = p_topic AND e.source_partition = p_partition AND e.source_offset = u.o
+                AND e.source_timestamp IS NOT DISTINCT FROM u.ts,
+            e.deleted_at IS NOT NULL
+        FROM unnest(p_org, p_id, p_offset, p_timestamp) WITH ORDINALITY AS u (org, id, o, ts, n)
+        JOIN events e ON e.org_unit = u.org AND e.id = u.id
+        WHERE e.batch <> v_batch;
+    END IF;
+END $$;
