@@ -1,0 +1,166 @@
+"""Filters: as a person writes them, as a file lists them, and as they are in force.
+
+Event types are normalised as those of events are, so that ``page_view`` watches ``Page View``.
+"""
+
+from collections import Counter
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from schemas.names import normalise_event_type
+from schemas.values import (
+    BlankEventType,
+    EventType,
+    FilledText,
+    FilterId,
+    Input,
+    Key,
+    Name,
+    Networks,
+    Numeric,
+    OrgUnit,
+    Pattern,
+    Scalar,
+    Tuple,
+)
+
+FILTERS_OF_A_KIND = 1_000
+"""At most so many velocity filters, and so many metadata filters, in an org unit."""
+
+
+class Comparison(Input):
+    """Two numbers compare by value, anything else by text, ignoring case."""
+
+    key: Key
+    operator: Literal["equals", "not_equals"]
+    value: Scalar
+
+
+class TextSearch(Input):
+    """Looks for a text in the text of the value, ignoring case."""
+
+    key: Key
+    operator: Literal["contains", "not_contains", "starts_with", "ends_with"]
+    value: FilledText
+
+
+class Presence(Input):
+    """Whether metadata has the key; null is present for these."""
+
+    key: Key
+    operator: Literal["exists", "not_exists"]
+    value: None = None
+
+
+class Membership(Input):
+    """Whether the value `equals` one of a list."""
+
+    key: Key
+    operator: Literal["in"]
+    value: Annotated[Tuple[Scalar], Field(max_length=1_000)]
+
+
+class Order(Input):
+    """Numbers and numeric strings, never booleans."""
+
+    key: Key
+    operator: Literal["gt", "lt"]
+    value: Numeric
+
+
+class Search(Input):
+    """An RE2 search, ignoring case."""
+
+    key: Key
+    operator: Literal["matches"]
+    value: Pattern
+
+
+class Address(Input):
+    """Whether the value is an address in one of the networks; their host bits are ignored."""
+
+    key: Key
+    operator: Literal["in_cidr"]
+    value: Networks
+
+
+Condition = Annotated[
+    Comparison | TextSearch | Presence | Membership | Order | Search | Address,
+    Field(discriminator="operator"),
+]
+"""One condition of a metadata filter, told apart by its operator."""
+
+
+def _watched(event_type: str) -> str:
+    normalised = normalise_event_type(event_type)
+    if not normalised:
+        raise ValueError(f"nothing is left of {event_type!r} as an event type")
+    return normalised
+
+
+def _watched_or_every(event_type: str) -> str:
+    return _watched(event_type) if event_type else ""
+
+
+class VelocityDefinition(Input):
+    """More than `threshold` events of a type and lead within `window_ms` are suppressed."""
+
+    id: FilterId
+    name: Name
+    event_type: Annotated[EventType, AfterValidator(_watched)]
+    threshold: Annotated[int, Field(ge=0, le=10_000)]
+    window_ms: Annotated[int, Field(ge=1, le=2_592_000_000)]
+    """At most 30 days."""
+    keep_first: bool = False
+    """The first event of a burst still scores."""
+    enabled: bool = True
+
+
+class MetadataDefinition(Input):
+    """Events whose metadata meets every condition are suppressed."""
+
+    id: FilterId
+    name: Name
+    event_type: Annotated[BlankEventType, AfterValidator(_watched_or_every)] = ""
+    """Empty: every type."""
+    conditions: Annotated[Tuple[Condition], Field(min_length=1, max_length=20)]
+    enabled: bool = True
+
+
+class VelocityFilter(VelocityDefinition):
+    """A velocity filter in force: `version` counts its changes."""
+
+    org_unit: OrgUnit
+    version: Annotated[int, Field(ge=1)]
+
+
+class MetadataFilter(MetadataDefinition):
+    """A metadata (attribute) filter in force: `version` counts its changes."""
+
+    org_unit: OrgUnit
+    version: Annotated[int, Field(ge=1)]
+
+
+_OfAKind = Field(default=(), max_length=FILTERS_OF_A_KIND)
+
+
+class OrgFilters(Input):
+    """Every filter of an org unit; ids are unique over both kinds."""
+
+    velocity_filters: Annotated[Tuple[VelocityDefinition], _OfAKind]
+    metadata_filters: Annotated[Tuple[MetadataDefinition], _OfAKind]
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Self:
+        ids = [f.id for f in self.velocity_filters] + [f.id for f in self.metadata_filters]
+        twice = sorted(i for i, count in Counter(ids).items() if count > 1)
+        if twice:
+            raise ValueError(f"an id is unique over both kinds, but twice here: {twice[0]}")
+        return self
+
+
+class FilterFile(Input):
+    """What ``filters apply`` reads and ``filters export`` prints: all filters of each org unit."""
+
+    org_units: dict[OrgUnit, OrgFilters]
