@@ -1,0 +1,64 @@
+# Every target creates what it needs: a virtual environment in .venv, filled from the hashed locks in deploy/.
+# A machine needs Python 3.11 and make, nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check mutate lock clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Bytecode is compiled at first import: of most packages only a part is ever imported.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet install --no-compile
+INSTALL_SELF := $(PIP) --no-deps --no-build-isolation --no-index --editable .
+# stdlib paths stay out of the lock, and so does every host name
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group build
+
+help:  ## lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.demo  ## the real thing, live; make demo ARGS="--seconds 30" ends with a summary
+	@$(BIN)/processor demo $(ARGS)
+
+test: $(VENV)/.dev  ## every test: unit, contract, end to end; ARGS go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## format, lint, types, import contracts, unit tests: under 30 s
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --config contracts.toml
+	@$(BIN)/python -m pytest tests/unit --quiet
+
+mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
+	@$(BIN)/mutmut run
+
+lock: $(VENV)/.created  ## resolves deploy/*.lock and the Kafka jars anew
+	@$(PIP) uv
+	@$(BIN)/$(COMPILE) --upgrade --all-extras --output-file deploy/dev.lock
+	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra embedded --output-file deploy/demo.lock
+	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra api --extra engagement --output-file deploy/runtime.lock
+
+clean:  ## removes the virtual environment and every cache
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants build dist
+
+# Stamps, so that a second run starts at once; a venv cut off half-way is made anew.
+$(VENV)/.created:
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed, as python3.11 or python3 on the PATH, or make PYTHON=..." >&2; exit 2; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo: deploy/demo.lock pyproject.toml | $(VENV)/.created
+	@echo "installing the demo's packages into $(VENV) (once)"
+	@$(PIP) --require-hashes --requirement deploy/demo.lock
+	@$(INSTALL_SELF)
+	@touch $@
+
+$(VENV)/.dev: deploy/dev.lock pyproject.toml | $(VENV)/.created
+	@echo "installing the development packages into $(VENV) (once)"
+	@$(PIP) --require-hashes --requirement deploy/dev.lock
+	@$(INSTALL_SELF)
+	@touch $@
