@@ -61,6 +61,21 @@ class Event(Struct, frozen=True):
     occurred_at: int
 
 
+class MergeCommand(Struct, frozen=True):
+    """A request to merge or unmerge leads, from the merge topic."""
+
+    record: Record
+    message_id: str
+    """Derived from where the message came from, so a redelivery and a replay have the same."""
+    org_unit: str
+    target_lead_id: str
+    source_lead_ids: tuple[str, ...]
+    """As asked, without repeats."""
+    requested_by: str | None
+    kind: Literal["merge", "unmerge"]
+    occurred_at: int
+
+
 class VelocityFilter(Struct, frozen=True):
     """An enabled velocity filter, as rules hold it."""
 
@@ -161,6 +176,24 @@ class Ruling(Struct, frozen=True):
     reason: Reason | None
     suppressed_by: Mapping[str, Json] | None
     facts: Facts
+
+
+class EnrichedRow(Struct, frozen=True):
+    """A stored event as it is published; its times lie in the years 1 to 9999."""
+
+    event_id: str
+    org_unit: str
+    lead_id: str
+    """The surviving lead."""
+    original_lead_id: str | None
+    event_type: str
+    metadata_json: bytes
+    suppression_reason: Reason | None
+    created_at: int
+    """When it occurred."""
+    received_at: int
+    """When it was first committed."""
+    suppressed_by: Mapping[str, Json] | None
 
 
 class Message(Struct, frozen=True):

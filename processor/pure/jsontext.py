@@ -1,0 +1,64 @@
+"""JSON text to values, slowly and exactly: what the fast decoder refuses or might read differently is read here.
+
+Numbers that cannot be kept (integers beyond 64 bits, decimals beyond a double, NaN and Infinity) are read as a float that is not
+finite, and lone surrogates stay in their strings, so that a field nobody keeps may hold them.
+"""
+
+import json
+import math
+import re
+
+from processor.pure.faults import Fault
+from processor.pure.types import Json
+
+DEEPEST = 512
+"""Levels of nesting a text may have, unknown fields included: what Python's recursion limit allows from any call depth."""
+SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1
+
+_LONGEST_INTEGER = 20
+_MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+NO_VALUE = Fault("parse", "no_value", "The message has no value.")
+_NOT_UTF8 = Fault("parse", "not_utf8", "The value is not UTF-8 text.")
+_NOT_JSON = Fault("parse", "not_json", "The value is not JSON.")
+_TOO_DEEP = Fault("parse", "nested_too_deep", f"The value is nested deeper than {DEEPEST} levels.")
+
+
+def decode(value: bytes) -> "Json | Fault":
+    """The value of a JSON text; of duplicate keys the last wins."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return _NOT_UTF8
+    if too_deep(value):
+        return _TOO_DEEP
+    try:
+        decoded: Json = json.loads(text, parse_int=_integer)
+    except RecursionError:  # pragma: no cover - only from a call stack that is nearly used up
+        return _TOO_DEEP
+    except ValueError:
+        return _NOT_JSON
+    return decoded
+
+
+def too_deep(value: bytes) -> bool:
+    """Whether the text is nested deeper than `DEEPEST`; cheap for texts that cannot be."""
+    if len(value) <= 2 * DEEPEST or value.count(b"[") + value.count(b"{") <= DEEPEST:
+        return False
+    depth = 0
+    for mark in _MARKS.finditer(value):
+        opened = value[mark.start()]
+        if opened in b"[{":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif opened in b"]}":
+            depth -= 1
+    return False
+
+
+def _integer(digits: str) -> int | float:
+    if len(digits) > _LONGEST_INTEGER:
+        return math.inf
+    value = int(digits)
+    return value if SMALLEST_INTEGER <= value <= LARGEST_INTEGER else math.inf

@@ -1,0 +1,207 @@
+"""Kafka records to events and merge commands.  Total: any bytes at all give a value, never an exception.
+
+The fast decoder may only accept.  What it refuses, and what it may have read differently, is read again by the exact one
+(`processor.pure.jsontext`), and both go through the same checks, so they can only differ in speed.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import orjson
+from msgspec import Struct
+
+from processor.pure import jsontext, timestamps
+from processor.pure.faults import Fault, Refused, optional, refuse, rejected, required, text
+from processor.pure.metadata import check
+from processor.pure.origin import Origin, derived_id, origin_of, timestamp_of
+from processor.pure.types import Event, Json, MergeCommand, Record, Rejected
+from schemas.names import normalise_event_type
+
+__all__ = [
+    "Fields",
+    "derived_id",
+    "normalise_event_type",
+    "parse",
+    "parse_merge",
+    "read",
+    "validate",
+]
+
+LONGEST_ORG_UNIT = 64
+LONGEST_ID = 128
+LONGEST_EVENT_TYPE = 128
+MOST_SOURCES = 500
+
+_NOT_AN_OBJECT = Fault("parse", "not_an_object", "The value is not a JSON object.")
+_normalised = lru_cache(4096)(normalise_event_type)
+
+
+class Fields(Struct, frozen=True):
+    """What a raw event says, before its record fills what it leaves out."""
+
+    org_unit: str
+    id: str | None
+    lead_id: str
+    event_type: str
+    """Normalised to Title Case words."""
+    metadata: dict[str, Json]
+    metadata_json: bytes
+    occurred_at: int | None
+    doubtful: bool
+    """It must be decoded exactly (`jsontext.decode`) before it can be believed."""
+
+
+def parse(record: Record, max_future_ms: int) -> Event | Rejected:
+    """The event of a raw record, or why there is none."""
+    fields = read(record.value)
+    if isinstance(fields, Fault):
+        return rejected(record, fields)
+    try:
+        return _completed(record, fields, max_future_ms)
+    except Refused as refused:
+        return rejected(record, refused.fault)
+
+
+def read(value: bytes | None) -> Fields | Fault:
+    """What the bytes of a raw event say."""
+    if value is None:
+        return jsontext.NO_VALUE
+    if not jsontext.too_deep(value):
+        try:
+            decoded = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            decoded = None
+        fields = validate(decoded)
+        if isinstance(fields, Fields) and not fields.doubtful:
+            return fields
+    exact = jsontext.decode(value)
+    return exact if isinstance(exact, Fault) else validate(exact)
+
+
+def validate(decoded: Json) -> Fields | Fault:
+    """The one judge of a decoded raw event.  It knows no record: what may be absent stays None."""
+    if type(decoded) is not dict:
+        return _NOT_AN_OBJECT
+    try:
+        metadata = check(decoded.get("metadata"))
+        return Fields(
+            required(decoded, "org_unit", LONGEST_ORG_UNIT),
+            optional(decoded, "id", LONGEST_ID),
+            required(decoded, "lead_id", LONGEST_ID),
+            _event_type(required(decoded, "event_type", LONGEST_EVENT_TYPE)),
+            metadata.value,
+            metadata.compact,
+            _occurred_at(decoded),
+            metadata.doubtful,
+        )
+    except Refused as refused:
+        return refused.fault
+
+
+def parse_merge(record: Record) -> MergeCommand | Rejected:
+    """The command of a record of the merge topic, or why there is none."""
+    decoded = jsontext.NO_VALUE if record.value is None else jsontext.decode(record.value)
+    if isinstance(decoded, Fault):
+        return rejected(record, decoded)
+    if type(decoded) is not dict:
+        return rejected(record, _NOT_AN_OBJECT)
+    try:
+        return _merge_command(record, decoded)
+    except Refused as refused:
+        return rejected(record, refused.fault)
+
+
+def _completed(record: Record, fields: Fields, max_future_ms: int) -> Event:
+    event_id, occurred_at = fields.id, fields.occurred_at
+    if event_id is None or occurred_at is None:
+        origin = origin_of(record)
+        event_id = _id_of(origin) if event_id is None else event_id
+        occurred_at = _time_of(origin, "timestamp") if occurred_at is None else occurred_at
+    published_at = timestamp_of(record)
+    if published_at is not None and occurred_at > published_at + max_future_ms:
+        refuse(
+            "too_far_in_future", f"timestamp is more than {max_future_ms} ms after the record's."
+        )
+    return Event(
+        record,
+        fields.org_unit,
+        event_id,
+        fields.lead_id,
+        fields.event_type,
+        fields.metadata,
+        fields.metadata_json,
+        occurred_at,
+    )
+
+
+def _event_type(raw: str) -> str:
+    normalised = _normalised(raw)
+    if not normalised:
+        refuse("no_event_type", "event_type has nothing but separators.")
+    return normalised
+
+
+def _occurred_at(fields: dict[str, Json]) -> int | None:
+    name = "timestamp"
+    value = fields.get(name)
+    if value is None:
+        name = "created_at"
+        value = fields.get(name)
+        if value is None:
+            return None
+    if type(value) is not str:
+        refuse("wrong_type", f"{name} must be a string.")
+    occurred_at = timestamps.from_text(value)
+    if occurred_at is None:
+        refuse(
+            "bad_timestamp", f"{name} is not an RFC 3339 time with offset in the years 1 to 9999."
+        )
+    return occurred_at
+
+
+def _id_of(origin: Origin) -> str:
+    return derived_id(origin.topic, origin.partition, origin.offset, origin.timestamp)
+
+
+def _time_of(origin: Origin, name: str) -> int:
+    """The record's timestamp, in milliseconds; raises `Refused` naming the field it stands in for."""
+    if origin.timestamp is None:
+        refuse("missing_field", f"{name} is required where the record has no timestamp.")
+    if origin.timestamp > timestamps.LATEST:
+        refuse(
+            "bad_timestamp", f"{name} is absent and the record's timestamp is after the year 9999."
+        )
+    return origin.timestamp
+
+
+def _merge_command(record: Record, fields: dict[str, Json]) -> MergeCommand:
+    origin = origin_of(record)
+    return MergeCommand(
+        record,
+        _id_of(origin),
+        required(fields, "org_unit", LONGEST_ORG_UNIT),
+        required(fields, "target_lead_id", LONGEST_ID),
+        _sources(fields.get("source_lead_ids")),
+        optional(fields, "requested_by", LONGEST_ID),
+        _kind(fields.get("kind")),
+        _time_of(origin, "the record's timestamp"),
+    )
+
+
+def _sources(value: Json) -> tuple[str, ...]:
+    if value is None:
+        refuse("missing_field", "source_lead_ids is required.")
+    if type(value) is not list:
+        refuse("wrong_type", "source_lead_ids must be an array.")
+    if not 0 < len(value) <= MOST_SOURCES:
+        refuse("bad_length", f"source_lead_ids must have 1 to {MOST_SOURCES} items.")
+    ids = (text(item, f"source_lead_ids[{place}]", LONGEST_ID) for place, item in enumerate(value))
+    return tuple(dict.fromkeys(ids))
+
+
+def _kind(value: Json) -> Literal["merge", "unmerge"]:
+    if value is None or value == "merge":
+        return "merge"
+    if value != "unmerge":
+        refuse("bad_value", "kind must be merge or unmerge.")
+    return "unmerge"
