@@ -54,7 +54,7 @@ CREATE TABLE filters (
     threshold       integer,                          -- velocity
     window_ms       bigint,                           -- velocity
     keep_first      boolean,                          -- velocity
-    conditions      jsonb,                            -- metadata
+    conditions      json,                             -- metadata; json keeps 1.0 and -0.0 as they are written
     enabled         boolean NOT NULL,
     version         integer NOT NULL,
     revision        bigint NOT NULL,                  -- rule revision of the last change of any kind
@@ -67,17 +67,17 @@ CREATE TABLE filters (
 );
 CREATE INDEX filters_by_revision ON filters (revision);
 
--- What every version of a filter said, who changed it and when.
+-- What every version of a filter said, who changed it and when.  A deletion has the version it deleted.
 CREATE TABLE filter_versions (
     org_unit   text COLLATE "C" NOT NULL,
     id         text COLLATE "C" NOT NULL,
     version    integer NOT NULL,
     kind       text COLLATE "C" NOT NULL,
-    definition jsonb,                                 -- null: deleted
+    definition json,                                  -- null: deleted
     revision   bigint NOT NULL,
     changed_at timestamptz NOT NULL,
     changed_by text NOT NULL,
-    PRIMARY KEY (org_unit, id, version)
+    PRIMARY KEY (org_unit, id, revision)
 );
 
 -- The root of every merged-away lead; flat: to_lead is always a root.
