@@ -21,6 +21,7 @@ _TAILS: dict[str, int] = {"Z": 0} | {
     for digits in (1, 2, 3)
     for part in range(10**digits)
 }
+_DECIMALS = tuple(f".{part:03d}Z" for part in range(1000))
 
 
 def from_text(text: str) -> int | None:
@@ -35,8 +36,7 @@ def from_text(text: str) -> int | None:
 
 def to_text(milliseconds: int) -> str:
     """RFC 3339 with three decimals and Z; between `EARLIEST` and `LATEST`."""
-    seconds, part = divmod(milliseconds, 1000)
-    return f"{_second(seconds)}.{part:03d}Z"
+    return _second(milliseconds // 1000) + _DECIMALS[milliseconds % 1000]
 
 
 @lru_cache(_CACHED)

@@ -1,0 +1,57 @@
+"""Enriched events: a stored row as the bytes and headers that are published, the same at every redelivery."""
+
+from collections.abc import Mapping
+
+from msgspec import Raw, Struct
+from msgspec.json import Encoder
+
+from processor.pure.timestamps import to_text
+from processor.pure.types import EnrichedRow, Json, Reason
+
+SCHEMA_VERSION = b"1"
+
+_encode = Encoder(enc_hook=dict).encode  # a mapping of any kind is written as an object
+
+
+class _Enriched(Struct, frozen=True):
+    """The fields of the value, in their order."""
+
+    id: str
+    org_unit: str
+    lead_id: str
+    original_lead_id: str | None
+    event_type: str
+    metadata: Raw
+    suppression_reason: Reason | None
+    created_at: str
+    received_at: str
+    suppressed_by: Mapping[str, Json] | None
+
+
+def enriched(row: EnrichedRow) -> bytes:
+    """The value of the enriched event."""
+    return _encode(
+        _Enriched(
+            row.event_id,
+            row.org_unit,
+            row.lead_id,
+            row.original_lead_id,
+            row.event_type,
+            Raw(row.metadata_json),
+            row.suppression_reason,
+            to_text(row.created_at),
+            to_text(row.received_at),
+            row.suppressed_by,
+        )
+    )
+
+
+def headers(row: EnrichedRow) -> list[tuple[str, bytes]]:
+    """What a reader may select by without decoding the value; organic events have no ``suppression-reason``."""
+    always = [
+        ("event-id", row.event_id.encode()),
+        ("org-unit", row.org_unit.encode()),
+        ("schema-version", SCHEMA_VERSION),
+    ]
+    reason = row.suppression_reason
+    return always if reason is None else [*always, ("suppression-reason", reason.encode())]
