@@ -7,13 +7,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
+from asyncpg.pool import PoolConnectionProxy
 
-from processor.failures import Retryable, StartRefused
+from processor.failures import Failure, Retryable, StartRefused
 
+Connection: TypeAlias = PoolConnectionProxy
 POOL_SIZE = 10
 _EPOCH_US = 946_684_800_000_000  # Postgres counts from 2000-01-01
 _TRANSIENT = (
@@ -39,13 +41,43 @@ def statements(path: Path) -> dict[str, str]:
 QUERIES = statements(Path(__file__).with_name("queries.sql"))
 
 
+class Conflict(Failure):
+    """A statement found that what it was asked to store is out of date; `detail` is its JSON."""
+
+    def __init__(self, message: str, detail: str) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class Unstorable(Failure):
+    """Postgres cannot hold a value it was given; another try cannot help."""
+
+
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Raises `Retryable` for whatever another try may mend; everything else passes."""
+    """Raises `Retryable` for whatever another try may mend, `Conflict` and `Unstorable`; everything else passes."""
     try:
         yield
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+        raise Unstorable(f"{type(error).__name__}: {error}") from error
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == "LR001":
+            raise Conflict(str(error), error.detail) from error
+        if not isinstance(error, _TRANSIENT):
+            raise
+        raise Retryable("postgres", f"{type(error).__name__}: {error}") from error
     except _TRANSIENT as error:
         raise Retryable("postgres", f"{type(error).__name__}: {error}") from error
+
+
+@asynccontextmanager
+async def connecting() -> AsyncIterator[None]:
+    """Raises `StartRefused` where the server does not let us in."""
+    try:
+        yield
+    except (*_TRANSIENT, asyncpg.PostgresError, ValueError) as error:
+        reason = f"cannot connect to Postgres: {error}; check DATABASE_URL"
+        raise StartRefused(reason) from error
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
@@ -77,7 +109,7 @@ class Postgres:
     @classmethod
     async def connect(cls, url: str, size: int = POOL_SIZE) -> "Postgres":
         """Raises `StartRefused` where the server does not let us in."""
-        try:
+        async with connecting():
             pool = await asyncpg.create_pool(
                 url,
                 min_size=1,
@@ -93,9 +125,6 @@ class Postgres:
                     "jit": "off",
                 },
             )
-        except (*_TRANSIENT, asyncpg.PostgresError, ValueError) as error:
-            reason = f"cannot connect to Postgres: {error}; check DATABASE_URL"
-            raise StartRefused(reason) from error
         return cls(pool)
 
     async def close(self) -> None:
@@ -124,7 +153,7 @@ class Postgres:
             return tag
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside one READ COMMITTED transaction."""
         async with translated(), self._pool.acquire() as connection, connection.transaction():
             yield connection

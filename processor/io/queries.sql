@@ -92,3 +92,123 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::
     AS w (org_unit, lead_id, event_type, at, window_ms, keep, revision, n)
 CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads) c
 CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places) p
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The schema (migrate.py)
+
+-- name: create_schema_migrations
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version    integer PRIMARY KEY,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+
+-- name: has_schema_migrations
+SELECT to_regclass('schema_migrations') IS NOT NULL
+
+-- name: schema_migrations
+SELECT version, checksum FROM schema_migrations
+
+-- name: record_schema_migration
+INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Filters (filters.py) and the rules they make (rulebook.py)
+
+-- name: lock_rules
+-- Exclusive: waits until no batch is being recorded, and holds those that come until the change is committed.
+SELECT pg_advisory_xact_lock(7701, 0)
+
+-- name: filters_ever
+-- Every filter these org units have or had.
+SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions::text AS conditions,
+    enabled, version, window_revision, newest, deleted
+FROM filters WHERE org_unit = ANY ($1::text[])
+
+-- name: filters_now
+-- The filters of an org unit, or of all where it is null.
+SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions::text AS conditions,
+    enabled, version, window_revision, newest, deleted
+FROM filters WHERE NOT deleted AND ($1::text IS NULL OR org_unit = $1) ORDER BY org_unit, id
+
+-- name: next_rule_revision
+-- Once in a transaction, under the exclusive rules lock: no lane can commit a row meanwhile, so newest holds for it.
+UPDATE rule_state SET revision = revision + 1
+RETURNING revision, (SELECT max(newest) FROM lanes) AS newest
+
+-- name: write_filters
+-- $1 is an array of filters as JSON; $2 who changed them.  Each version goes to the history as well.
+WITH changed AS (
+    SELECT * FROM json_to_recordset($1::json) AS f (
+        org_unit text, id text, kind text, name text, event_type text, threshold integer, window_ms bigint,
+        keep_first boolean, conditions json, enabled boolean, version integer, revision bigint, window_revision bigint,
+        newest bigint, deleted boolean, definition json
+    )
+), history AS (
+    INSERT INTO filter_versions (org_unit, id, version, kind, definition, revision, changed_at, changed_by)
+    SELECT org_unit, id, version, kind, definition, revision, now(), $2 FROM changed
+)
+INSERT INTO filters (
+    org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions, enabled, version, revision,
+    window_revision, newest, deleted, changed_at, changed_by
+)
+SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions, enabled, version, revision,
+    window_revision, newest, deleted, now(), $2
+FROM changed
+ON CONFLICT (org_unit, id) DO UPDATE SET
+    kind = EXCLUDED.kind, name = EXCLUDED.name, event_type = EXCLUDED.event_type, threshold = EXCLUDED.threshold,
+    window_ms = EXCLUDED.window_ms, keep_first = EXCLUDED.keep_first, conditions = EXCLUDED.conditions,
+    enabled = EXCLUDED.enabled, version = EXCLUDED.version, revision = EXCLUDED.revision,
+    window_revision = EXCLUDED.window_revision, newest = EXCLUDED.newest, deleted = EXCLUDED.deleted,
+    changed_at = EXCLUDED.changed_at, changed_by = EXCLUDED.changed_by
+
+-- name: rules_since
+-- The rule revision, and every enabled filter of the org units that changed after revision $1; a unit without any has one
+-- row without an id, and so has a database where nothing changed.  One statement: the revision never claims more than the rows.
+SELECT s.revision AS rule_revision, c.org_unit, f.id, f.kind, f.name, f.event_type, f.threshold, f.window_ms, f.keep_first,
+    f.conditions::text AS conditions, f.version, f.window_revision, f.newest
+FROM rule_state s
+LEFT JOIN (SELECT DISTINCT org_unit FROM filters WHERE revision > $1) c ON true
+LEFT JOIN filters f ON f.org_unit = c.org_unit AND f.enabled AND NOT f.deleted
+ORDER BY c.org_unit, f.id
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Merges (merges.py)
+
+-- name: merge_logged
+-- What became of a merge message, with its event as it is to be published now; a deleted event is not.
+SELECT m.id, m.survivor_lead_id, m.merged_lead_ids, m.batch, m.counting, m.events_moved,
+    e.id AS event_id, coalesce(r.to_lead, raw.lead) AS lead_id, CASE WHEN r.to_lead IS NOT NULL THEN raw.lead END AS original_lead_id,
+    e.event_type, e.metadata, e.occurred_at, e.received_at
+FROM merges m
+LEFT JOIN events e ON e.org_unit = m.org_unit AND e.id = m.event_id AND e.deleted_at IS NULL
+LEFT JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw ON true
+LEFT JOIN lead_redirects r ON r.org_unit = m.org_unit AND r.from_lead = raw.lead
+WHERE m.message_id = $1
+
+-- name: merge_roots
+-- The roots of leads as edges, and the version of the org unit's forest they belong to: one row at least.
+SELECT v.version, r.from_lead AS source_lead, r.to_lead AS target_lead, '{}'::text[] AS named
+FROM (SELECT coalesce(max(id), 0) AS version FROM merges WHERE org_unit = $1) v
+LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = ANY ($2::text[])
+
+-- name: merge_edges
+-- All edges of the classes of leads, and the version of the org unit's forest they belong to: one row at least.
+SELECT v.version, e.source_lead, e.target_lead, e.named
+FROM (SELECT coalesce(max(id), 0) AS version FROM merges WHERE org_unit = $1) v
+LEFT JOIN merge_edges e ON e.org_unit = $1 AND e.removed_by IS NULL AND e.source_lead IN (
+    SELECT unnest(lead_class($1, coalesce(r.to_lead, lead)))
+    FROM unnest($2::text[]) AS lead LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = lead)
+
+-- name: record_merge
+SELECT record_merge($1, $2, $3, $4)
+
+-- name: count_rows
+SELECT count_rows($1, $2, $3, NULL)
+
+-- name: record_merge_event
+SELECT record_merge_event($1, $2, $3)
+
+-- name: move_events
+SELECT move_events($1)

@@ -1,0 +1,184 @@
+"""Filters as they are kept: a change is one transaction, in force from its commit on.
+
+It takes the rules lock exclusively, so it never commits between the judging of a batch and its rows.
+What is stored is decided by `successor`; everything else only reads and writes.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import orjson
+from msgspec import Struct
+
+from processor.io.postgres import QUERIES, Connection, Postgres
+from schemas import FilterFile, MetadataDefinition, OrgFilters, VelocityDefinition
+
+Definition: TypeAlias = VelocityDefinition | MetadataDefinition
+Key: TypeAlias = tuple[str, str]
+"""Org unit and filter id."""
+Wanted: TypeAlias = Mapping[Key, Definition | None]
+"""What filters shall be; None: deleted."""
+
+
+class Stored(Struct, frozen=True):
+    """A filter as its row keeps it, a deleted one too."""
+
+    definition: Definition
+    version: int
+    window_revision: int | None
+    """Velocity: the rule revision that last changed what its windows mean."""
+    newest: int | None
+    """Velocity: the newest stored event time (ms) at that revision."""
+    deleted: bool
+
+
+class Revision(Struct, frozen=True):
+    """A rule revision, and the newest stored event time (ms) when it is committed."""
+
+    number: int
+    newest: int | None
+
+
+class Changes(Struct, frozen=True):
+    """How many filters a change touched."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+
+
+async def apply(postgres: Postgres, file: FilterFile, by: str) -> Changes:
+    """Makes the filters of each org unit the file names exactly what it says."""
+    wanted: dict[Key, Definition | None] = {}
+    async with postgres.transaction() as connection:
+        stored = await locked(connection, file.org_units)
+        wanted.update({key: None for key, old in stored.items() if not old.deleted})
+        for org_unit, filters in file.org_units.items():
+            wanted.update({(org_unit, new.id): new for new in filters.velocity_filters})
+            wanted.update({(org_unit, new.id): new for new in filters.metadata_filters})
+        return await change(connection, stored, wanted, by)
+
+
+async def export(postgres: Postgres, org_unit: str | None) -> FilterFile:
+    """The filters of an org unit (named even where it has none), or of all that have some."""
+    units: dict[str, list[Definition]] = {} if org_unit is None else {org_unit: []}
+    for (unit, _), kept in _by_key(await postgres.fetch("filters_now", org_unit)).items():
+        units.setdefault(unit, []).append(kept.definition)
+    return FilterFile(org_units={unit: _org_filters(kept) for unit, kept in units.items()})
+
+
+async def locked(connection: Connection, org_units: Iterable[str]) -> Mapping[Key, Stored]:
+    """Every filter the org units have or had; until the transaction ends nobody else changes one."""
+    await connection.execute(QUERIES["lock_rules"])
+    return _by_key(await connection.fetch(QUERIES["filters_ever"], list(org_units)))
+
+
+async def change(
+    connection: Connection, stored: Mapping[Key, Stored], wanted: Wanted, by: str
+) -> Changes:
+    """Writes what differs from `stored`, which is what `locked` gave in this transaction."""
+    different = {key: new for key, new in wanted.items() if differs(stored.get(key), new)}
+    if different:
+        (row,) = await connection.fetch(QUERIES["next_rule_revision"])
+        revision = Revision(row["revision"], row["newest"])
+        rows = [
+            _row(key[0], successor(stored.get(key), new, revision), revision.number)
+            for key, new in different.items()
+        ]
+        await connection.execute(QUERIES["write_filters"], orjson.dumps(rows).decode(), by)
+    return _count(stored, wanted, different)
+
+
+def differs(old: Stored | None, new: Definition | None) -> bool:
+    """Whether `new` would change anything: text decides, since 1, 1.0 and true are equal in Python."""
+    if old is None or old.deleted:
+        return new is not None
+    return new is None or (type(new), _text(new)) != (type(old.definition), _text(old.definition))
+
+
+def successor(old: Stored | None, new: Definition | None, revision: Revision) -> Stored:
+    """What is stored when `old` becomes `new`, which differs.  A deletion keeps its version."""
+    if new is None:
+        if old is None:
+            raise ValueError("a filter that never was cannot be deleted")
+        return Stored(old.definition, old.version, old.window_revision, old.newest, deleted=True)
+    version = old.version + 1 if old else 1
+    if not isinstance(new, VelocityDefinition):
+        return Stored(new, version, None, None, deleted=False)
+    if old and not old.deleted and _same_windows(old.definition, new):
+        return Stored(new, version, old.window_revision, old.newest, deleted=False)
+    return Stored(new, version, revision.number, revision.newest, deleted=False)
+
+
+def _same_windows(old: Definition, new: VelocityDefinition) -> bool:
+    """Whether windows go on: they mean the same, and were kept without a gap until now."""
+    return (
+        isinstance(old, VelocityDefinition)
+        and (old.enabled or not new.enabled)
+        and (old.event_type, old.threshold, old.window_ms, old.keep_first)
+        == (new.event_type, new.threshold, new.window_ms, new.keep_first)
+    )
+
+
+def _count(stored: Mapping[Key, Stored], wanted: Wanted, different: Wanted) -> Changes:
+    removed = sum(new is None for new in different.values())
+    added = sum(
+        new is not None and (key not in stored or stored[key].deleted)
+        for key, new in different.items()
+    )
+    changed = len(different) - added - removed
+    return Changes(added, changed, removed, len(wanted) - len(different))
+
+
+def _text(definition: Definition) -> str:
+    return definition.model_dump_json()
+
+
+def _row(org_unit: str, new: Stored, revision: int) -> dict[str, Any]:
+    definition = new.definition.model_dump(mode="json", exclude_none=True)
+    kind = "velocity" if isinstance(new.definition, VelocityDefinition) else "metadata"
+    return {
+        **definition,
+        "org_unit": org_unit,
+        "kind": kind,
+        "version": new.version,
+        "revision": revision,
+        "window_revision": new.window_revision,
+        "newest": new.newest,
+        "deleted": new.deleted,
+        "definition": None if new.deleted else definition,
+    }
+
+
+def _by_key(rows: Iterable[Any]) -> dict[Key, Stored]:
+    return {(row["org_unit"], row["id"]): _stored(row) for row in rows}
+
+
+def _stored(row: Mapping[str, Any]) -> Stored:
+    return Stored(
+        definition=_definition(row),
+        version=row["version"],
+        window_revision=row["window_revision"],
+        newest=row["newest"],
+        deleted=row["deleted"],
+    )
+
+
+def _definition(row: Mapping[str, Any]) -> Definition:
+    common = {name: row[name] for name in ("id", "name", "event_type", "enabled")}
+    if row["kind"] == "velocity":
+        own = {name: row[name] for name in ("threshold", "window_ms", "keep_first")}
+        return VelocityDefinition(**common, **own)
+    return MetadataDefinition(**common, conditions=orjson.loads(row["conditions"]))
+
+
+def _org_filters(definitions: Iterable[Definition]) -> OrgFilters:
+    velocity: list[VelocityDefinition] = []
+    metadata: list[MetadataDefinition] = []
+    for definition in definitions:
+        if isinstance(definition, VelocityDefinition):
+            velocity.append(definition)
+        else:
+            metadata.append(definition)
+    return OrgFilters(velocity_filters=tuple(velocity), metadata_filters=tuple(metadata))
