@@ -108,10 +108,13 @@ CREATE TABLE merges (
     requested_by     text,
     survivor_lead_id text COLLATE "C" NOT NULL,
     merged_lead_ids  text[] COLLATE "C" NOT NULL,     -- the sources that were no no-ops, as asked; empty: a no-op
-    events_moved     bigint NOT NULL,
-    event_id         text COLLATE "C",                -- its event on the survivor's timeline; null: a no-op
+    batch            bigint NOT NULL,                 -- rows of its leads that were there at its commit have a smaller one
+    counting         text[] COLLATE "C",              -- leads whose rows are still to be counted; null: its event is decided
+    events_moved     bigint NOT NULL DEFAULT 0,       -- once counted
+    event_id         text COLLATE "C",                -- its event on the survivor's timeline; null: a no-op, or the id was taken
     committed_at     timestamptz NOT NULL
 );
+CREATE INDEX merges_by_org_unit ON merges (org_unit, id);  -- the newest is the version of the org unit's forest
 
 -- The forest of merges: one edge for each root that was joined to another.  Redirects are the roots of what remains.
 CREATE TABLE merge_edges (
@@ -123,13 +126,19 @@ CREATE TABLE merge_edges (
     removed_by  bigint REFERENCES merges,             -- the unmerge that took it back
     PRIMARY KEY (org_unit, source_lead, merge_id)
 );
-CREATE INDEX merge_edges_by_target ON merge_edges (org_unit, target_lead);
+-- A forest: a lead is joined to one other at most.
+CREATE UNIQUE INDEX merge_edges_live ON merge_edges (org_unit, source_lead) WHERE removed_by IS NULL;
 
--- Rows that still stand under another lead than the root of their raw lead: moved in chunks, by whichever worker gets to it.
+-- Rows that may still stand under another lead than the root of their raw lead: looked at in chunks, in the order of
+-- events_by_lead, by whichever worker gets to it.
 CREATE TABLE lead_moves (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     org_unit   text COLLATE "C" NOT NULL,
     from_lead  text COLLATE "C" NOT NULL,             -- rows with this lead_id are looked at
     merge_id   bigint NOT NULL REFERENCES merges,
-    moved      bigint NOT NULL DEFAULT 0
+    seen       bigint NOT NULL DEFAULT 0,             -- rows looked at so far, up to and with this one:
+    seen_type  text COLLATE "C" NOT NULL DEFAULT '',
+    seen_time  timestamptz NOT NULL DEFAULT '-infinity',
+    seen_id    text COLLATE "C" NOT NULL DEFAULT ''
 );
+CREATE INDEX lead_moves_by_lead ON lead_moves (org_unit, from_lead);
