@@ -1,0 +1,173 @@
+"""Logs, metrics and probes: what an operator sees of a running process.
+
+Every metric is declared here with its sentence.  Org units and leads are never labels, payloads never in logs.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Literal, TypeAlias
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+
+from processor.failures import StartRefused
+
+Probe: TypeAlias = Callable[[], Sequence[str]]
+"""What speaks against it, a sentence each; nothing: all is well."""
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_SIZES = (1, 5, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+
+LAG = Gauge(
+    "processor_lag_records",
+    "Records of an input partition that are not committed yet.",
+    ("topic", "partition"),
+)
+OLDEST = Gauge(
+    "processor_oldest_unprocessed_seconds",
+    "Age of the oldest record of an input partition that is not committed yet; 0 without one.",
+    ("topic", "partition"),
+)
+EVENTS = Counter(
+    "processor_events",
+    "Events whose first row was committed, by suppression reason (organic: none).",
+    ("reason",),
+)
+DECISIONS = Counter(
+    "processor_decisions",
+    "Suppressed events by the kind of the filter that is recorded (velocity, metadata).",
+    ("kind",),
+)
+BATCH_EVENTS = Histogram(
+    "processor_batch_events", "Records of a batch, bad ones included.", buckets=_SIZES
+)
+STAGE_SECONDS = Histogram(
+    "processor_stage_seconds",
+    "Time a batch spends in a stage (parse, roots, read, decide, record, write, publish).",
+    ("stage",),
+    buckets=_SECONDS,
+)
+PUBLISHED_SECONDS = Histogram(
+    "processor_published_seconds",
+    "From an event's record timestamp to the commit that published it.",
+    buckets=(*_SECONDS, 300, 1_800),
+)
+DEAD_LETTERS = Counter(
+    "processor_dead_letters", "Bad messages, by the stage that refused them.", ("stage",)
+)
+DUPLICATES = Counter(
+    "processor_duplicates", "Messages with an id that another message had before; not published."
+)
+LATE_EVENTS = Counter(
+    "processor_late_events", "Events judged from Postgres, because Redis no longer reaches them."
+)
+WINDOW_REBUILDS = Counter(
+    "processor_window_rebuilds", "Windows that Redis lacked and that were built from Postgres."
+)
+WAITING_SECONDS = Counter(
+    "processor_waiting_seconds",
+    "Time lanes have waited for a dependency (postgres, redis, kafka) that did not answer.",
+    ("dependency",),
+)
+MERGES = Counter(
+    "processor_merges", "Merges and unmerges that changed something, by kind.", ("kind",)
+)
+MOVED_EVENTS = Counter("processor_moved_events", "Rows that a merge or unmerge moved.")
+REBALANCES = Counter("processor_rebalances", "Times the group gave this worker its partitions.")
+FENCED = Counter("processor_fenced", "Lanes dropped because a newer worker owns the partition.")
+STOPPED_LANES = Gauge(
+    "processor_stopped_lanes",
+    "Lanes that wait for an operator, since going on would lose or guess (1: stopped).",
+    ("topic", "partition"),
+)
+RULES_REVISION = Gauge("processor_rules_revision", "The rule revision this worker decides with.")
+
+
+def configure_logging(log_format: Literal["console", "json"]) -> None:
+    """Sends every log of this process, those of libraries included, to stderr in one format."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    prepare = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+    structlog.configure(
+        processors=[*shared, prepare],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(log_format),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+def _renderers(log_format: Literal["console", "json"]) -> list[structlog.typing.Processor]:
+    if log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # The default formatter would print local variables, and with them payloads.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+@asynccontextmanager
+async def serving(port: int | None, alive: Probe, ready: Probe) -> AsyncIterator[None]:
+    """Answers ``/metrics``, ``/healthz`` and ``/readyz`` on every interface; nothing without a port.
+
+    Raises `StartRefused` where the port cannot be had.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        server = await asyncio.start_server(partial(_answer, alive, ready), port=port)
+    except OSError as error:
+        raise StartRefused(f"cannot listen on METRICS_PORT {port}: {error.strerror}") from error
+    async with server:
+        yield
+
+
+async def _answer(
+    alive: Probe, ready: Probe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """One request to a connection."""
+    try:
+        async with asyncio.timeout(5):
+            head = await reader.readuntil(b"\r\n\r\n")
+            path = b"".join(head.split(b" ", 2)[1:2]).partition(b"?")[0]
+            status, kind, body = _response(path, alive, ready)
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                "Connection: close\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return  # the other side went away or speaks no HTTP
+    finally:
+        writer.close()
+
+
+def _response(path: bytes, alive: Probe, ready: Probe) -> tuple[str, str, bytes]:
+    """Status, content type and body."""
+    if path == b"/metrics":
+        return "200 OK", CONTENT_TYPE_LATEST, generate_latest()
+    probe = {b"/healthz": alive, b"/readyz": ready}.get(path)
+    if probe is None:
+        return "404 Not Found", "text/plain", b"try /metrics, /healthz or /readyz\n"
+    faults = probe()
+    status = "503 Service Unavailable" if faults else "200 OK"
+    return status, "text/plain; charset=utf-8", ("\n".join(faults or ["ok"]) + "\n").encode()
