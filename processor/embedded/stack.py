@@ -1,0 +1,173 @@
+"""Kafka, Valkey and Postgres as one: started and stopped together, or one by one under a fault test.
+
+An explicit URL in the environment always wins; with all three of them a stack starts nothing.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from processor.embedded.journal import Journal
+from processor.embedded.processes import Spawner
+from processor.embedded.recipes import FAST_START, Kafka, Postgres, Recipe, Valkey
+from processor.embedded.servers import Named, Process, Server, end_leftovers
+from processor.failures import StartRefused
+
+VARIABLES = {
+    "kafka": "KAFKA_BOOTSTRAP_SERVERS",
+    "redis": "REDIS_URL",
+    "postgres": "DATABASE_URL",
+}
+
+
+class Stack:
+    """Three servers on the data directory `folder`; a second stack on it gets the same URLs and data.
+
+    `given` is the environment: its URLs win, and ``STACK=containers`` asks for Docker.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        given: Mapping[str, str] = os.environ,
+        *,
+        heap: str = "512m",
+        jvm: Iterable[str] = FAST_START,
+    ) -> None:
+        self._folder = folder.resolve()
+        self._given = given
+        self._kafka_options = (heap, tuple(jvm))
+        self._journal: Journal | None = None
+        self._servers: dict[str, Server] = {}
+
+    def start(self) -> None:
+        """All at once; returns when all serve.  Raises `StartRefused`, and then nothing runs."""
+        missing = [name for name, variable in VARIABLES.items() if not self._given.get(variable)]
+        self._servers = {
+            name: Named(self._given[variable])
+            for name, variable in VARIABLES.items()
+            if name not in missing
+        }
+        if missing:
+            self._journal = Journal(self._folder)
+            self._journal.own()
+            end_leftovers(self._journal)
+            self._servers |= self._made(missing, self._journal)
+        try:
+            self._each(lambda server: server.start())
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """All at once, within some 4 s; no process is left."""
+        self._each(lambda server: server.stop())
+        if self._journal:
+            self._journal.release()
+
+    def start_one(self, name: str) -> None:
+        """Starts ``kafka``, ``redis`` or ``postgres`` again after `stop_one` or `kill`."""
+        self._servers[name].start()
+
+    def stop_one(self, name: str) -> None:
+        """Ends one as `stop` does."""
+        self._servers[name].stop()
+
+    def restart(self, name: str) -> None:
+        """Ends one cleanly and starts it again, under the same URL."""
+        self.stop_one(name)
+        self.start_one(name)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Sends a signal to one; SIGSTOP and SIGCONT freeze and thaw all its processes."""
+        self._servers[name].kill(number)
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap servers."""
+        return self._servers["kafka"].url
+
+    @property
+    def redis(self) -> str:
+        """URL as redis-py takes it."""
+        return self._servers["redis"].url
+
+    @property
+    def postgres(self) -> str:
+        """URL of a database where new ones may be created."""
+        return self._servers["postgres"].url
+
+    @property
+    def pids(self) -> dict[str, list[int]]:
+        """The processes of each server, the main one first."""
+        return {name: server.pids for name, server in self._servers.items()}
+
+    def environment(self) -> dict[str, str]:
+        """The variables that bring a processor here."""
+        return {variable: self._servers[name].url for name, variable in VARIABLES.items()}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _made(self, names: Iterable[str], journal: Journal) -> dict[str, Server]:
+        match self._given.get("STACK", "") or "processes":
+            case "processes":
+                spawner = Spawner()
+                return {n: Process(n, self._recipe(n, journal), journal, spawner) for n in names}
+            case "containers":
+                from processor.embedded.containers import containers  # noqa: PLC0415  # an extra
+
+                return containers(names, journal)
+            case other:
+                raise StartRefused(
+                    f"STACK={other}: it is `processes` (the default) or `containers`"
+                )
+
+    def _recipe(self, name: str, journal: Journal) -> Recipe:
+        folder = self._folder / name
+        match name:
+            case "kafka":
+                heap, jvm = self._kafka_options
+                return Kafka(folder, journal.port("kafka"), journal.port("controller"), heap, jvm)
+            case "redis":
+                return Valkey(folder, journal.port("redis"), journal.password)
+            case _:
+                return Postgres(folder, journal.port("postgres"), journal.password)
+
+    def _each(self, do: Callable[[Server], None]) -> None:
+        """Does it to all servers at once; raises the first failure when all have been tried."""
+        with ThreadPoolExecutor(len(VARIABLES)) as pool:
+            for done in [pool.submit(do, server) for server in self._servers.values()]:
+                done.result()
+
+
+@asynccontextmanager
+async def stack(
+    folder: Path,
+    given: Mapping[str, str] = os.environ,
+    *,
+    heap: str = "512m",
+    jvm: Iterable[str] = FAST_START,
+) -> AsyncIterator[Stack]:
+    """A started `Stack` for as long as the block runs."""
+    servers = Stack(folder, given, heap=heap, jvm=jvm)
+    await asyncio.to_thread(servers.start)
+    try:
+        yield servers
+    finally:
+        await asyncio.to_thread(servers.stop)
