@@ -4,9 +4,9 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 import orjson
-from msgspec import Struct
 
 from processor.pure.faults import refuse, unstorable
 from processor.pure.types import Json
@@ -21,34 +21,30 @@ MOST_KEYS = 1_000
 _PLAIN = frozenset((str, int, bool, type(None)))
 _CONTAINERS = frozenset((dict, list))
 _EXACT_BELOW = 2.0**63
+_BACKSLASH = ord("\\")
 _SHOWN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
-class Metadata(Struct, frozen=True):
-    """Metadata that keeps every rule."""
-
-    value: dict[str, Json]
-    compact: bytes
-    """As compact UTF-8 JSON."""
-    doubtful: bool
-    """It holds a float of 2^63 or more, which the fast decoder makes of an integer beyond 64 bits as well."""
+Checked: TypeAlias = tuple[dict[str, Json], bytes, bool]
+"""Metadata, the same as compact UTF-8 JSON, and whether it is doubtful: it holds a float of 2^63 or more, which the fast decoder
+makes of an integer beyond 64 bits as well."""
 
 
-def check(value: object) -> Metadata:
+def check(value: object) -> Checked:
     """The metadata of a decoded message, with every zero unsigned; null is absent; raises `Refused`."""
     if value is None:
-        return Metadata({}, b"{}", doubtful=False)
+        return {}, b"{}", False
     if type(value) is not dict:
         refuse("wrong_type", "metadata must be an object.")
     if len(value) <= MOST_KEYS and _PLAIN.issuperset(map(type, value.values())):
-        return Metadata(value, _compact(value), doubtful=False)
+        return value, _compact(value), False
     floats = _floats(value)
     if not all(map(math.isfinite, floats)):
         refuse("bad_number", f"{_where(value, _unkept)} is not a number that can be kept.")
     # Postgres knows no negative zero, and message and row must have the same text.
     kept = {key: _unsigned(item) for key, item in value.items()} if 0.0 in floats else value
     doubtful = any(abs(number) >= _EXACT_BELOW for number in floats)
-    return Metadata(kept, _compact(kept), doubtful)
+    return kept, _compact(kept), doubtful
 
 
 def _floats(metadata: dict[str, Json]) -> list[float]:
@@ -90,7 +86,11 @@ def _compact(metadata: dict[str, Json]) -> bytes:
     except orjson.JSONEncodeError:
         refuse("bad_text", f"{_where(metadata, _unstored)} holds a lone surrogate.")
     # The six characters \\u0000 may also follow an escaped backslash: they are only a hint.
-    if b"\\u0000" in compact and (path := _where(metadata, _unstored)) is not None:
+    if (
+        _BACKSLASH in compact
+        and b"\\u0000" in compact
+        and (path := _where(metadata, _unstored)) is not None
+    ):
         refuse("bad_text", f"{path} holds NUL.")
     if len(compact) > LARGEST:
         refuse("metadata_too_large", f"metadata has more than {LARGEST} bytes as compact JSON.")

@@ -68,12 +68,12 @@ def read(value: bytes | None) -> Fields | Fault:
         return jsontext.NO_VALUE
     if not jsontext.too_deep(value):
         try:
-            decoded = orjson.loads(value)
+            fields = validate(orjson.loads(value))
         except orjson.JSONDecodeError:
-            decoded = None
-        fields = validate(decoded)
-        if isinstance(fields, Fields) and not fields.doubtful:
-            return fields
+            pass
+        else:
+            if isinstance(fields, Fields) and not fields.doubtful:
+                return fields
     exact = jsontext.decode(value)
     return exact if isinstance(exact, Fault) else validate(exact)
 
@@ -83,16 +83,16 @@ def validate(decoded: Json) -> Fields | Fault:
     if type(decoded) is not dict:
         return _NOT_AN_OBJECT
     try:
-        metadata = check(decoded.get("metadata"))
+        metadata, compact, doubtful = check(decoded.get("metadata"))
         return Fields(
             required(decoded, "org_unit", LONGEST_ORG_UNIT),
             optional(decoded, "id", LONGEST_ID),
             required(decoded, "lead_id", LONGEST_ID),
             _event_type(required(decoded, "event_type", LONGEST_EVENT_TYPE)),
-            metadata.value,
-            metadata.compact,
+            metadata,
+            compact,
             _occurred_at(decoded),
-            metadata.doubtful,
+            doubtful,
         )
     except Refused as refused:
         return refused.fault

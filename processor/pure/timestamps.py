@@ -26,12 +26,10 @@ _DECIMALS = tuple(f".{part:03d}Z" for part in range(1000))
 
 def from_text(text: str) -> int | None:
     """Milliseconds of an RFC 3339 time with offset, further decimals cut; None for any other text."""
-    minute = _minute(text[:16])
-    second = _SECONDS.get(text[16:19])
-    tail = _TAILS.get(text[19:])
-    if minute is None or second is None or tail is None:
+    try:
+        return _minute(text[:16]) + _SECONDS[text[16:19]] + _TAILS[text[19:]]
+    except KeyError:
         return _from_any(text)
-    return minute + second + tail
 
 
 def to_text(milliseconds: int) -> str:
@@ -40,8 +38,11 @@ def to_text(milliseconds: int) -> str:
 
 
 @lru_cache(_CACHED)
-def _minute(text: str) -> int | None:
-    return _from_any(f"{text}:00Z")
+def _minute(text: str) -> int:
+    milliseconds = _from_any(f"{text}:00Z")
+    if milliseconds is None:
+        raise KeyError(text)
+    return milliseconds
 
 
 def _from_any(text: str) -> int | None:
