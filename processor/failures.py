@@ -4,6 +4,7 @@
 
     Failure
     ├── Retryable      a dependency is away or busy: back off and try again until the lane closes
+    ├── Unstorable     Postgres cannot hold a value it was given: the one event becomes a dead letter
     ├── Fenced         a newer owner of the partition exists: drop the lane, join the group again
     ├── Stopped        going on would lose or guess: the lane stops with an alert until an operator acts
     └── StartRefused   the process cannot start as it is configured: one line that says what to do, exit code 2
@@ -24,6 +25,14 @@ class Retryable(Failure):
         super().__init__(f"{dependency}: {reason}")
         self.dependency = dependency
         self.reason = reason
+
+
+class Unstorable(Failure):
+    """Postgres cannot hold a value it was given; another try cannot help."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"postgres: cannot hold a value (SQLSTATE {code})")
+        self.code = code
 
 
 class Fenced(Failure):

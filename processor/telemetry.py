@@ -7,7 +7,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -47,7 +47,7 @@ BATCH_EVENTS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "processor_stage_seconds",
-    "Time a batch spends in a stage (parse, roots, read, decide, record, write, publish).",
+    "Time a batch spends in a stage (parse, read, decide, record, write, publish).",
     ("stage",),
     buckets=_SECONDS,
 )
@@ -85,6 +85,11 @@ STOPPED_LANES = Gauge(
     ("topic", "partition"),
 )
 RULES_REVISION = Gauge("processor_rules_revision", "The rule revision this worker decides with.")
+
+
+def stage(name: str) -> AbstractContextManager[object]:
+    """Observes how long a batch is in a stage."""
+    return STAGE_SECONDS.labels(stage=name).time()
 
 
 def configure_logging(log_format: Literal["console", "json"]) -> None:

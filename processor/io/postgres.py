@@ -13,7 +13,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from processor.failures import Failure, Retryable, StartRefused
+from processor.failures import Failure, Retryable, StartRefused, Unstorable
 
 Connection: TypeAlias = PoolConnectionProxy
 POOL_SIZE = 10
@@ -49,9 +49,6 @@ class Conflict(Failure):
         self.detail = detail
 
 
-class Unstorable(Failure):
-    """Postgres cannot hold a value it was given; another try cannot help."""
-
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
@@ -59,7 +56,7 @@ async def translated() -> AsyncIterator[None]:
     try:
         yield
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
-        raise Unstorable(f"{type(error).__name__}: {error}") from error
+        raise Unstorable(error.sqlstate or type(error).__name__) from error
     except asyncpg.PostgresError as error:
         if error.sqlstate == "LR001":
             raise Conflict(str(error), error.detail) from error

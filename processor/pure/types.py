@@ -207,6 +207,8 @@ class Message(Struct, frozen=True):
     """Milliseconds; the input record's."""
     partition: int | None
     """The input partition where key and input key agree; None: by hash of the key."""
+    source: Record | None = None
+    """The record it answers."""
 
 
 class Outcome(Struct, frozen=True):

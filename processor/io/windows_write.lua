@@ -1,0 +1,84 @@
+-- Adds facts of committed rows to windows that exist; creates none, so that a loss in between leaves no window that looks whole.
+-- Adding a fact again, late or by a suspended worker is harmless.
+--
+-- KEYS[1]  the sentinel of the shard
+-- ARGV[1]  msgpack: {key prefix, {suffix, w, n, lateness, expire at, times, bursts}, ...}; only keep-first filters have bursts:
+--          for each event the burst of one that exceeded, else ''
+-- ARGV[2]  the ids of all these events in turn, 16 bytes each
+-- Returns  msgpack: the numbers of the windows that are missing, from 1; false where the sentinel is
+--
+-- Bounded: of each window-aligned slice the first and last n + 1 members stay, of exceeding events the first and last; nothing
+-- older than newest - w - lateness does.  A window spans two slices at most, so min(count, n + 1) stays exact above the floor.
+local generation = redis.call('HGET', KEYS[1], 'generation')
+if not generation then return cmsgpack.pack(false) end
+local request = cmsgpack.unpack(ARGV[1])
+local prefix = request[1] .. generation .. ':'
+local missing, at = {}, 0  -- at: how many ids are used up
+
+local function add(key, pairs_)
+  for from = 1, #pairs_, 1000 do
+    redis.call('ZADD', key, 'NX', unpack(pairs_, from, math.min(from + 999, #pairs_)))
+  end
+end
+
+-- Keeps the first and last `keep` elements of each slice that `pairs_` reached.
+local function thin(key, pairs_, w, keep)
+  local seen = {}
+  for i = 1, #pairs_, 2 do
+    local low = pairs_[i] - pairs_[i] % w
+    if not seen[low] then
+      seen[low] = true
+      local count = redis.call('ZCOUNT', key, low, low + w - 1)
+      if count > 2 * keep then
+        local before = redis.call('ZCOUNT', key, '-inf', low - 1)
+        redis.call('ZREMRANGEBYRANK', key, before + keep, before + count - keep - 1)
+      end
+    end
+  end
+end
+
+for n = 2, #request do
+  local key, w, threshold, lateness, expire, times, bursts =
+    prefix .. request[n][1], request[n][2], request[n][3], request[n][4], request[n][5], request[n][6], request[n][7]
+  local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if not head[1] then
+    missing[#missing + 1] = n - 1
+  else
+    local members, exceeding, lowest = {}, {}, times[1]
+    for i = 1, #times do
+      local t, id = times[i], string.sub(ARGV[2], 16 * (at + i) - 15, 16 * (at + i))
+      members[2 * i - 1], members[2 * i] = t, id
+      if t < lowest then lowest = t end
+      if bursts and bursts[i] ~= '' then
+        exceeding[#exceeding + 1], exceeding[#exceeding + 2] = t, id .. bursts[i]
+      end
+    end
+    add(key, members)
+    -- The marker of a complete window is its first element: what came in below it is held elsewhere.
+    if head[1] == 'C' then
+      local floor, crowded = tonumber(head[2]), redis.call('ZCARD', key) > 2 * (threshold + 1) + 1
+      local raised = floor
+      if crowded then
+        raised = math.max(floor, tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]) - w - lateness)
+      end
+      if raised > floor or lowest <= floor then
+        redis.call('ZREMRANGEBYSCORE', key, '-inf', raised)
+        redis.call('ZADD', key, raised, 'C')
+        redis.call('ZREMRANGEBYSCORE', key .. ':x', '-inf', raised)
+      end
+      if crowded then thin(key, members, w, threshold + 1) end
+    end
+    redis.call('PEXPIREAT', key, expire, 'GT')
+    if bursts then
+      if #exceeding > 0 then
+        add(key .. ':x', exceeding)
+        thin(key .. ':x', exceeding, w, 1)
+      end
+      if redis.call('PEXPIREAT', key .. ':x', expire, 'GT') == 0 and redis.call('PTTL', key .. ':x') == -1 then
+        redis.call('PEXPIREAT', key .. ':x', expire)
+      end
+    end
+  end
+  at = at + #times
+end
+return cmsgpack.pack(missing)

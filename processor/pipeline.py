@@ -1,0 +1,195 @@
+"""The way of an event: parse, triage, read, decide, record, write, publish.  READ FIRST.
+
+A batch is what one lane read of one partition, in order.  Nothing here remembers anything between batches but beliefs that
+`record` checks; Postgres' commit is the point where a verdict becomes true, Redis holds only facts of committed rows, and what is
+published is what was stored.  Everything may be repeated until the offset is committed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from processor import telemetry
+from processor.failures import Retryable, Unstorable
+from processor.leads import Leads
+from processor.ports import EventKey, Events, Fact, KnownIds, Recorded, Rulebook, StaleRoots, StaleRules, Stored, Windows
+from processor.pure.enrich import enriched, headers
+from processor.pure.letters import dead_letter
+from processor.pure.parse import parse
+from processor.pure.triage import triage
+from processor.pure.types import Case, EnrichedRow, Event, Facts, Message, Outcome, Record, Rejected, Rules, Ruling
+from processor.pure.velocity import decide
+
+_TRIES = 50
+
+
+class Topics(Struct, frozen=True):
+    """Where results go."""
+
+    enriched: str
+    dead: str
+    max_bytes: Callable[[str], int]
+    """The largest record a topic takes."""
+
+
+class _Doubts(Struct):
+    """What `record` has told of a batch."""
+
+    left_out: set[EventKey]
+    """Duplicates with another body: they leave no trace."""
+    known: dict[EventKey, Facts]
+    """Events whose rows did other things to windows than was computed."""
+
+
+class Pipeline:
+    """Decides, stores and renders batches of raw events."""
+
+    def __init__(self, events: Events, windows: Windows, rulebook: Rulebook, topics: Topics, max_future_ms: int) -> None:
+        self._events = events
+        self._windows = windows
+        self._rulebook = rulebook
+        self._topics = topics
+        self._max_future_ms = max_future_ms
+        self._leads = Leads()
+
+    async def process(self, records: Sequence[Record]) -> Outcome:
+        """What is left to do for a batch: non-empty, of one partition, in order.  Raises `Retryable`."""
+        with telemetry.stage("parse"):
+            parsed = [parse(record, self._max_future_ms) for record in records]
+        telemetry.BATCH_EVENTS.observe(len(records))
+        letters = [self.letter(refusal) for refusal in parsed if isinstance(refusal, Rejected)]
+        messages = await self._publishable([event for event in parsed if isinstance(event, Event)])
+        return Outcome(_in_order(messages, letters), records[-1].offset + 1)
+
+    def letter(self, refusal: Rejected) -> Message:
+        """The dead letter of a record."""
+        telemetry.DEAD_LETTERS.labels(stage=refusal.stage).inc()
+        record = refusal.record
+        value = dead_letter(refusal, self._topics.max_bytes(self._topics.dead))
+        return Message(
+            self._topics.dead, record.key, value, record.headers, record.timestamp, record.partition, source=record
+        )
+
+    def too_large(self, message: Message) -> Message:
+        """What is published instead of a message its topic does not take; a dead letter is returned as it is."""
+        if message.topic == self._topics.dead or message.source is None:
+            return message
+        limit = self._topics.max_bytes(message.topic)
+        reason = f"The enriched event does not fit into the {limit} bytes that {message.topic} takes."
+        return self.letter(Rejected(message.source, "publish", "message_too_large", reason))
+
+    async def _publishable(self, events: Sequence[Event]) -> list[Message]:
+        """Enriched messages of events, and a dead letter for one that Postgres cannot hold."""
+        try:
+            return await self._enriched(events) if events else []
+        except Unstorable as error:
+            if len(events) == 1:
+                reason = f"Postgres cannot hold the event ({error.code})."
+                return [self.letter(Rejected(events[0].record, "store", "not_storable", reason))]
+            half = len(events) // 2
+            return await self._publishable(events[:half]) + await self._publishable(events[half:])
+
+    async def _enriched(self, events: Sequence[Event]) -> list[Message]:
+        firsts: dict[EventKey, Event] = {}
+        for event in events:
+            firsts.setdefault((event.org_unit, event.id), event)
+        rulings, recorded = await self._recorded(list(firsts.values()))
+        with telemetry.stage("write"):
+            await self._windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
+        _count(rulings, recorded, len(events))
+        rows = [_row(ruling, recorded, n) for n, ruling in enumerate(rulings)]
+        return [self._message(ruling.case.event.record, row) for ruling, row in zip(rulings, rows, strict=True) if row]
+
+    async def _recorded(self, events: Sequence[Event]) -> tuple[Sequence[Ruling], Recorded]:
+        """Rulings as they are stored: decided again until nothing they were based on has changed meanwhile."""
+        doubts = _Doubts(left_out=set(), known={})
+        for _ in range(_TRIES):
+            rules = self._rulebook.rules
+            telemetry.RULES_REVISION.set(rules.revision)
+            rulings = await self._decided(events, rules, doubts)
+            if not rulings:
+                return [], Recorded(0, {})
+            with telemetry.stage("record"):
+                answer = await self._events.record(rulings, rules.revision)
+            match answer:
+                case Recorded() as recorded:
+                    return rulings, recorded
+                case StaleRules():
+                    await self._rulebook.reload()
+                case StaleRoots(roots):
+                    self._leads.learn(roots)
+                case KnownIds(others, facts):
+                    doubts.left_out |= others
+                    doubts.known |= facts
+        raise Retryable("postgres", "rules, leads and known events change faster than a batch is decided")
+
+    async def _decided(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Ruling]:
+        with telemetry.stage("decide"):
+            cases = self._cases(events, rules, doubts)
+        with telemetry.stage("read"):
+            seen = await self._windows.read(cases)
+        with telemetry.stage("decide"):
+            return decide(cases, seen, doubts.known, rules.revision)
+
+    def _cases(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
+        return [
+            triage(event, self._leads.root(event.org_unit, event.lead_id), rules, _counted(doubts, event))
+            for event in events
+            if (event.org_unit, event.id) not in doubts.left_out
+        ]
+
+    def _message(self, record: Record, row: EnrichedRow) -> Message:
+        key = row.lead_id.encode()
+        partition = record.partition if key == record.key else None
+        return Message(self._topics.enriched, key, enriched(row), headers(row), record.timestamp, partition, source=record)
+
+
+def _counted(doubts: _Doubts, event: Event) -> bool | None:
+    """Whether its row entered windows, where there is one that says other than was computed."""
+    facts = doubts.known.get((event.org_unit, event.id))
+    return None if facts is None else facts.counted
+
+
+def _count(rulings: Sequence[Ruling], recorded: Recorded, events: int) -> None:
+    """Counts a committed batch of `events` events."""
+    new = [ruling for n, ruling in enumerate(rulings) if n not in recorded.known]
+    for reason, number in Counter(ruling.reason for ruling in new).items():
+        telemetry.EVENTS.labels(reason=reason or "none").inc(number)
+        if reason is not None:
+            telemetry.DECISIONS.labels(kind="metadata" if reason == "metadata_filter" else "velocity").inc(number)
+    redelivered = sum(stored.same_message for stored in recorded.known.values())
+    telemetry.DUPLICATES.inc(events - len(new) - redelivered)
+
+
+def _row(ruling: Ruling, recorded: Recorded, n: int) -> EnrichedRow | None:
+    """What to publish of a ruling: its row; nothing for a duplicate, and nothing any more of a deleted event."""
+    stored = recorded.known.get(n)
+    if stored is None:
+        stored = Stored(recorded.received_at, ruling.reason, ruling.suppressed_by, same_message=True, deleted=False)
+    if stored.deleted or not stored.same_message:
+        return None
+    event, root = ruling.case.event, ruling.case.root.lead_id
+    return EnrichedRow(
+        event_id=event.id,
+        org_unit=event.org_unit,
+        lead_id=root,
+        original_lead_id=event.lead_id if event.lead_id != root else None,
+        event_type=event.event_type,
+        metadata_json=event.metadata_json,
+        suppression_reason=stored.reason,
+        created_at=event.occurred_at,
+        received_at=stored.received_at,
+        suppressed_by=stored.suppressed_by,
+    )
+
+
+def _in_order(messages: Sequence[Message], letters: Sequence[Message]) -> Sequence[Message]:
+    """Messages in the order of the records they answer."""
+    if not letters:
+        return messages
+    return sorted([*messages, *letters], key=_offset)
+
+
+def _offset(message: Message) -> int:
+    return message.source.offset if message.source is not None else -1
