@@ -1,0 +1,166 @@
+"""The command `processor`: reads settings, calls one part, prints what it answers.
+
+Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 2 (refused or failed, the line
+says why), 130 (Ctrl-C).  Parts are imported by the command that needs them: `migrate` loads no Kafka.
+"""
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from processor.failures import Failure, StartRefused
+from processor.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from processor.io.postgres import Postgres
+
+app = typer.Typer(
+    help="Tells organic events from machine traffic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
+filters = typer.Typer(help="Velocity and metadata filters.", no_args_is_help=True)
+app.add_typer(topics, name="topics")
+app.add_typer(filters, name="filters")
+
+
+@app.command()
+def worker() -> None:
+    """Consume raw events and merges until SIGTERM."""
+    from processor.worker import main as work
+
+    raise typer.Exit(work(Settings.load()))
+
+
+@app.command()
+def migrate() -> None:
+    """Create or update the schema; repeated and concurrent calls are safe."""
+    from processor.io import migrate as schema
+
+    applied = asyncio.run(schema.migrate(Settings.load().database_url.get_secret_value()))
+    for migration in applied:
+        print(f"applied {migration.version:04d} {migration.name}")
+    print(
+        f"schema is at {schema.MIGRATIONS[-1].version:04d}" if applied else "schema is up to date"
+    )
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=1, help="End by itself.")] = None,
+) -> None:
+    """Start real servers and a worker, produce traffic, show it live and check the result."""
+    with extra("embedded"):
+        from processor.demo import main as show
+
+        raise typer.Exit(show(seconds))
+
+
+@topics.command("create")
+def topics_create(
+    partitions: Annotated[int, typer.Option(min=1, max=10_000)] = 8,
+    replication: Annotated[
+        int | None,
+        typer.Option(min=1, max=9, help="Default: 3 copies on 3 brokers or more, else 1."),
+    ] = None,
+) -> None:
+    """Create the topics that are missing; leave the others as they are."""
+    from processor.io.kafka_topics import create_topics
+
+    for topic in asyncio.run(create_topics(Settings.load(), partitions, replication)):
+        print(topic)
+
+
+@filters.command("apply")
+def filters_apply(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML, as `filters export` prints.")],
+) -> None:
+    """Make the filters of each org unit in FILE exactly what it says, in one transaction."""
+    from processor.io import filter_file
+    from processor.io.filters import apply
+
+    wanted = filter_file.read(file)
+
+    async def applied() -> str:
+        async with connected() as postgres:
+            changes = await apply(postgres, wanted, f"cli {_user()}")
+        return (
+            f"{changes.added} added, {changes.changed} changed,"
+            f" {changes.removed} removed, {changes.unchanged} unchanged"
+        )
+
+    print(asyncio.run(applied()))
+
+
+@filters.command("export")
+def filters_export(
+    org_unit: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+) -> None:
+    """Print the filters as `filters apply` reads them."""
+    from processor.io import filter_file
+    from processor.io.filters import export
+
+    async def exported() -> str:
+        async with connected() as postgres:
+            return filter_file.write(await export(postgres, org_unit))
+
+    print(asyncio.run(exported()), end="")
+
+
+@asynccontextmanager
+async def connected() -> "AsyncIterator[Postgres]":
+    """Postgres with the schema this program knows; raises `StartRefused`."""
+    from processor.io.migrate import check
+    from processor.io.postgres import Postgres
+
+    postgres = await Postgres.connect(Settings.load().database_url.get_secret_value(), size=1)
+    try:
+        await check(postgres)
+        yield postgres
+    finally:
+        await postgres.close()
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Raises `StartRefused` where a package of the extra is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in ("processor", "schemas"):
+            raise
+        reason = f"{error.name} is not installed: run pip install 'processor[{name}]'"
+        raise StartRefused(reason) from error
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return str(os.getuid())
+
+
+def main() -> None:
+    """The console script; ends the process."""
+    try:
+        app()
+    except Failure as failure:
+        for line in str(failure).splitlines():
+            print(f"processor: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The file of ``filters apply``: YAML to a `FilterFile` and back, each mistake named where it stands."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from processor.failures import Failure
+from schemas import FilterFile
+
+_KINDS = {"velocity_filters": "velocity filter", "metadata_filters": "metadata filter"}
+_PLAIN_WORDS = (
+    (r"^Value error, ", ""),
+    (r"^Extra inputs are not permitted$", "there is no such field"),
+    (r"^Field required$", "is required"),
+    (r"^Input should be None$", "this operator takes no value"),
+    (r"^Input tag ('.*') found .* expected tags: (.*)$", r"there is no operator \1, only \2"),
+    (r"^Tuple should have (.*) after validation, not", r"the list should have \1, not"),
+    (r"valid tuple", "list"),
+    (r"valid dictionary or instance of \w+", "mapping"),
+    (r"valid dictionary", "mapping"),
+)
+"""How pydantic puts it, and how someone who writes YAML does."""
+
+
+class BadFile(Failure):
+    """The file cannot be applied; the text names the mistakes, one to a line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key may not be given twice: the first would silently be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the library's signature
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                raise BadFile(f"line {line}: {key_node.value} is given twice")
+            seen.add(str(key_node.value))
+        return super().construct_mapping(node, deep)
+
+
+def read(path: Path) -> FilterFile:
+    """Raises `BadFile`."""
+    try:
+        document = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFile(f"cannot read {path}: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadFile(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return FilterFile.model_validate(document)
+    except ValidationError as error:
+        faults = [_sentence(*fault, document) for fault in _innermost(error)]
+        raise BadFile("\n".join(f"{path}: {fault}" for fault in faults)) from error
+
+
+def write(file: FilterFile) -> str:
+    """YAML that `read` reads as the same."""
+    document = file.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _innermost(error: ValidationError) -> Sequence[tuple[Sequence[int | str], str]]:
+    """Place and message of each fault, without the faults of a list that come of those in it."""
+    faults = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False)]
+    outer = {place[:length] for place, _ in faults for length in range(len(place))}
+    return [fault for fault in faults if fault[0] not in outer]
+
+
+def _sentence(place: Sequence[int | str], message: str, document: Any) -> str:
+    """``org unit acme, velocity filter vf-10, threshold: …`` for where in the document it is."""
+    words: list[str] = []
+    steps = list(place)
+    if steps[:1] == ["org_units"] and len(steps) > 1:
+        words.append(f"org unit {steps[1]}")
+        kind = _KINDS.get(str(steps[2])) if len(steps) > 3 else None  # noqa: PLR2004 - its number
+        if kind:
+            words.append(f"{kind} {_name(document, steps[:4])}")
+        steps = steps[4:] if kind else steps[2:]
+    words += _fields(steps)
+    for pattern, plain in _PLAIN_WORDS:
+        message = re.sub(pattern, plain, message)
+    return f"{', '.join(words) or 'the file'}: {message}"
+
+
+def _fields(steps: Sequence[int | str]) -> list[str]:
+    """The fields, each place in a list counted from 1; the operator a condition is told by left out."""
+    words: list[str] = []
+    for before, step in zip([None, *steps], steps, strict=False):
+        if isinstance(step, int):
+            words[-1] += f" {step + 1}"
+        elif not isinstance(before, int):
+            words.append(step)
+    return words
+
+
+def _name(document: Any, place: Sequence[int | str]) -> str:
+    """The id of the filter, or its place where it has none."""
+    found = document
+    for step in place:
+        found = found[step]
+    known = isinstance(found, Mapping) and isinstance(found.get("id"), str)
+    return found["id"] if known else f"number {int(place[-1]) + 1}"
