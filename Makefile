@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # Bytecode is compiled at first import: of most packages only a part is ever imported.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet install --no-compile
 INSTALL_SELF := $(PIP) --no-deps --no-build-isolation --no-index --editable .
-# stdlib paths stay out of the lock, and so does every host name
+# The locks name packages and hashes, never a host.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group build
 
@@ -35,11 +35,12 @@ check: $(VENV)/.dev  ## format, lint, types, import contracts, unit tests: under
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
 
-lock: $(VENV)/.created  ## resolves deploy/*.lock and the Kafka jars anew
+lock: $(VENV)/.dev  ## resolves deploy/*.lock and the Kafka jars anew
 	@$(PIP) uv
 	@$(BIN)/$(COMPILE) --upgrade --all-extras --output-file deploy/dev.lock
 	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra embedded --output-file deploy/demo.lock
 	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra api --extra engagement --output-file deploy/runtime.lock
+	@$(BIN)/python -c 'from processor.embedded.jars import lock; lock()'
 
 clean:  ## removes the virtual environment and every cache
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants build dist
