@@ -5,13 +5,13 @@ Rows older than a filter are folded in processing order, as if the filter had al
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from processor.io.postgres import Postgres
-from processor.pure.types import VelocityFilter
+from processor.pure.types import Event, VelocityFilter
 
 _Exceeding: TypeAlias = tuple[int, str, str]
 """Time, event id, burst id."""
@@ -66,27 +66,26 @@ class Past:
         return [Contents(floors[n], members[n], exceeding[n]) for n in range(len(wanted))]
 
     async def around(
-        self, touches: Sequence[tuple[Window, int]], batch: Sequence[tuple[str, str]]
-    ) -> list[tuple[int, str | None]]:
-        """For each (window, time): members in (time − window, time], exact up to N + 1, and a burst less than a window away.
-
-        The events of `batch`, (org unit, id), are left out.
+        self, touches: Sequence[tuple[Window, Event]], batch: Sequence[Event]
+    ) -> tuple[list[tuple[int, str | None]], Set[int]]:
+        """For each event in a window the members in (time − window, time], exact up to N + 1, and the burst of another
+        exceeding event less than a window away; and the numbers of the events of `batch` that are stored already.
         """
         rows = await self._postgres.fetch(
             "seen_in_store",
             *_columns([window for window, _ in touches]),
-            [at for _, at in touches],
+            [event.occurred_at for _, event in touches],
             [window.velocity.window_ms for window, _ in touches],
             [window.velocity.threshold + 1 for window, _ in touches],
             [_revision(window.velocity) for window, _ in touches],
-            [org_unit for org_unit, _ in batch],
-            [event_id for _, event_id in batch],
+            [event.id for _, event in touches],
+            [event.org_unit for event in batch],
+            [event.id for event in batch],
         )
         seen: list[tuple[int, str | None]] = [(0, None)] * len(touches)
-        for n, count, burst in rows:
-            window, at = touches[n - 1]
-            seen[n - 1] = (count, burst or await self._past_burst(window, at))
-        return seen
+        for n, count, burst, _ in rows:
+            seen[n - 1] = (count, burst or await self._past_burst(*touches[n - 1]))
+        return seen, {n - 1 for n in rows[0][3]}
 
     async def _exceeding(self, windows: Sequence[Window], floors: dict[int, int]) -> list[list[_Exceeding]]:
         found: list[list[_Exceeding]] = [[] for _ in windows]
@@ -107,12 +106,14 @@ class Past:
             found[n] += [fact for fact in await self._fold(windows[n]) if fact[0] > floors[n]]
         return found
 
-    async def _past_burst(self, window: Window, at: int) -> str | None:
-        velocity = window.velocity
+    async def _past_burst(self, window: Window, event: Event) -> str | None:
+        velocity, at = window.velocity, event.occurred_at
         if not velocity.keep_first or velocity.newest is None or velocity.newest <= at - velocity.window_ms:
             return None
-        near = (burst for t, _, burst in await self._fold(window) if abs(t - at) < velocity.window_ms)
-        return next(near, None)
+        for other_at, other, burst in await self._fold(window):
+            if abs(other_at - at) < velocity.window_ms and other != event.id:
+                return burst
+        return None
 
     async def _fold(self, window: Window) -> list[_Exceeding]:
         """The exceeding events of a keep-first filter among the rows that are older than it."""

@@ -71,25 +71,28 @@ ORDER BY e.batch, e.source_offset
 
 -- name: seen_in_store
 -- For events whose time reaches below what Redis keeps: how many members are in (at - window, at], at most `keep`, and the
--- burst of an exceeding event less than a window away.  The ids of the batch are left out: the fold knows them.
-WITH batch AS MATERIALIZED (SELECT * FROM unnest($8::text[], $9::text[]) AS b (org_unit, id))
+-- burst of another exceeding event less than a window away; and which events of the batch have a row already.
+WITH stored AS MATERIALIZED (
+    SELECT coalesce(array_agg(b.n), '{}') AS numbers
+    FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS b (org_unit, id, n)
+    JOIN events e ON e.org_unit = b.org_unit AND e.id = b.id
+)
 SELECT w.n,
     (SELECT count(*) FROM (
         SELECT FROM events e
         WHERE e.org_unit = w.org_unit AND e.lead_id = ANY (p.places) AND e.event_type = w.event_type AND e.counted
             AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at <= ms_event(w.at)
             AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
-            AND NOT EXISTS (SELECT FROM batch b WHERE b.org_unit = e.org_unit AND b.id = e.id)
         LIMIT w.keep
     ) x) AS count,
     (SELECT e.exceeded ->> w.revision FROM events e
         WHERE e.org_unit = w.org_unit AND e.lead_id = ANY (p.places) AND e.event_type = w.event_type
             AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at < ms_event(w.at + w.window_ms)
-            AND e.exceeded ? w.revision AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
-            AND NOT EXISTS (SELECT FROM batch b WHERE b.org_unit = e.org_unit AND b.id = e.id)
-        LIMIT 1) AS burst_id
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[]) WITH ORDINALITY
-    AS w (org_unit, lead_id, event_type, at, window_ms, keep, revision, n)
+            AND e.exceeded ? w.revision AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads) AND e.id <> w.id
+        LIMIT 1) AS burst_id,
+    (SELECT numbers FROM stored) AS stored
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
+    WITH ORDINALITY AS w (org_unit, lead_id, event_type, at, window_ms, keep, revision, id, n)
 CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads) c
 CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places) p
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
-from msgspec import Struct, msgpack
+from msgspec import Struct, msgpack, structs
 
 from processor import telemetry
 from processor.failures import Retryable
@@ -27,7 +27,7 @@ _SENTINEL = f"{LAYOUT}:{{0}}"
 _PREFIX = _SENTINEL + ":"
 _TRIES = 20
 _WINDOWS_A_CALL = 2000
-_CALM = Seen(count=0, cached=False, from_store=False, burst_id=None)
+_CALM = Seen(count=0, cached=False, from_store=False, stored=False, burst_id=None)
 
 _Late: TypeAlias = tuple[int, int, bool]
 """Case number, filter number, and whether Redis holds the event: to be judged from Postgres."""
@@ -155,11 +155,12 @@ class Windows:
     async def _judge_late(self, cases: Sequence[Case], late: Sequence[_Late], answers: list[list[Seen]]) -> None:
         """Events whose time reaches below what their window holds are judged from Postgres."""
         telemetry.LATE_EVENTS.inc(len(late))
-        touches = [(_window(cases[n], cases[n].watching[f]), cases[n].event.occurred_at) for n, f, _ in late]
-        batch = [(case.event.org_unit, case.event.id) for case in cases]
-        seen = await self._past.around(touches, batch)
+        touches = [(_window(cases[n], cases[n].watching[f]), cases[n].event) for n, f, _ in late]
+        seen, stored = await self._past.around(touches, [case.event for case in cases])
+        for n in stored:
+            answers[n] = [structs.replace(answer, stored=True) for answer in answers[n]]
         for (n, f, cached), (count, burst) in zip(late, seen, strict=True):
-            answers[n][f] = Seen(count=count, cached=cached, from_store=True, burst_id=burst)
+            answers[n][f] = Seen(count, cached, from_store=True, stored=n in stored, burst_id=burst)
 
     async def _write(self, facts: Sequence[Fact], touched: Sequence[_Touched]) -> set[int]:
         """Numbers of the facts whose windows are missing."""
@@ -221,4 +222,4 @@ def _fill_in(into: tuple[list[list[Seen]], list[_Late]], touched: _Touched, answ
         if value < 0:
             late.append((n, f, value == -2))
         else:
-            answers[n][f] = Seen(count=value >> 1, cached=value & 1 == 1, from_store=False, burst_id=burst or None)
+            answers[n][f] = Seen(value >> 1, value & 1 == 1, from_store=False, stored=False, burst_id=burst or None)

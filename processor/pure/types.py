@@ -150,11 +150,13 @@ class Seen(Struct, frozen=True):
     """What the committed past says about one event in one window."""
 
     count: int
-    """Events in (t − W, t], exact up to N + 1; from the store the ids of the batch are left out."""
+    """Members in (t − W, t], exact up to N + 1; the event itself among them where it is cached or, from the store, stored."""
     cached: bool
-    """The event itself is a member of the window in Redis."""
+    """Redis held the event when the window was read."""
     from_store: bool
     """Judged from Postgres, because its time reaches below what the window holds."""
+    stored: bool
+    """Postgres held the event when the batch was read; only looked up where something is judged from there."""
     burst_id: str | None
     """Burst of an exceeding event less than W away, other than itself; only for keep-first filters."""
 

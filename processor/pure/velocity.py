@@ -30,24 +30,25 @@ class _Opinion(Struct, frozen=True):
 class _Window:
     """The earlier members of this batch in one window."""
 
-    __slots__ = ("exceeding", "members", "unseen")
+    __slots__ = ("exceeding", "uncached", "unstored")
 
     def __init__(self) -> None:
-        self.members: list[int] = []  # every earlier member, ascending
-        self.unseen: list[int] = []  # those that Redis did not hold when it was read, ascending
+        self.uncached: list[int] = []  # those that Redis did not hold when it was read, ascending
+        self.unstored: list[int] = []  # those that Postgres did not hold when it was read, ascending
         self.exceeding: list[tuple[int, str]] = []  # (time, burst id), ascending
 
     def count(self, until: int, window_ms: int, seen: Seen) -> int:
-        """Distinct members in (until − window, until], the event itself left out."""
-        times = self.members if seen.from_store else self.unseen
+        """Distinct members in (until − window, until]; what was not seen where the event is judged from is added."""
+        times = self.unstored if seen.from_store else self.uncached
         if not times:
             return seen.count
         return seen.count + bisect_right(times, until) - bisect_right(times, until - window_ms)
 
     def add(self, at: int, seen: Seen) -> None:
-        insort(self.members, at)
         if not seen.cached:
-            insort(self.unseen, at)
+            insort(self.uncached, at)
+        if not seen.stored:
+            insort(self.unstored, at)
 
     def burst_near(self, at: int, window_ms: int) -> str | None:
         """The burst of an exceeding event less than a window away, on either side."""
@@ -101,8 +102,8 @@ def _rule(
 def _judge(case: Case, velocity: VelocityFilter, seen: Seen, window: _Window) -> _Opinion | None:
     """What one filter says of an event that exceeds its threshold; None below it."""
     at = case.event.occurred_at
-    itself = 0 if seen.cached and not seen.from_store else 1
-    count = window.count(at, velocity.window_ms, seen) + itself
+    held = seen.stored if seen.from_store else seen.cached
+    count = window.count(at, velocity.window_ms, seen) + (not held)
     if count <= velocity.threshold:
         return None
     if not velocity.keep_first:
