@@ -6,6 +6,7 @@ Every metric is declared here with its sentence.  Org units and leads are never 
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
@@ -53,7 +54,7 @@ STAGE_SECONDS = Histogram(
 )
 PUBLISHED_SECONDS = Histogram(
     "processor_published_seconds",
-    "From an event's record timestamp to the commit that published it.",
+    "From the record timestamp of a batch's oldest event to the commit that published it.",
     buckets=(*_SECONDS, 300, 1_800),
 )
 DEAD_LETTERS = Counter(
@@ -92,6 +93,13 @@ def stage(name: str) -> AbstractContextManager[object]:
     return STAGE_SECONDS.labels(stage=name).time()
 
 
+def age_s(timestamp_ms: int | None) -> float:
+    """Seconds since a record's timestamp; 0 where it has none or one in the future."""
+    if timestamp_ms is None or timestamp_ms < 0:
+        return 0.0
+    return max(0.0, time.time() - timestamp_ms / 1000)
+
+
 def configure_logging(log_format: Literal["console", "json"]) -> None:
     """Sends every log of this process, those of libraries included, to stderr in one format."""
     shared: list[structlog.typing.Processor] = [
@@ -116,8 +124,13 @@ def configure_logging(log_format: Literal["console", "json"]) -> None:
             ],
         )
     )
+    handler.addFilter(_worth_a_line)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """aiokafka logs each of its retries; what it did not expect comes with a traceback."""
+    return not record.name.startswith("aiokafka") or record.exc_info is not None
 
 
 def _renderers(log_format: Literal["console", "json"]) -> list[structlog.typing.Processor]:

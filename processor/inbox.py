@@ -1,0 +1,146 @@
+"""What was fetched for a lane and not yet taken, bounded by records and by bytes of all lanes together.
+
+A lane that is busy goes on collecting, so that its next batch is everything that came meanwhile.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from processor.failures import Failure
+from processor.pure.types import Record
+
+
+class Bounds(Struct, frozen=True):
+    """How much a batch and an inbox hold."""
+
+    records: int
+    weight: int
+    record_weight: int
+    """What a record weighs beside its key and value, in bytes."""
+
+
+class Budget:
+    """The bytes that all lanes of a worker may hold: inboxes and batches in flight."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    @property
+    def left(self) -> bool:
+        """Whether more may be fetched; what is already on its way may exceed it a little."""
+        return self.held < self.limit
+
+
+class Inbox:
+    """Keeps records in order; `take` hands over at most a batch."""
+
+    def __init__(self, bounds: Bounds, budget: Budget) -> None:
+        self._bounds = bounds
+        self._budget = budget
+        self._parts: deque[tuple[Sequence[Record], int]] = deque()
+        self._records = 0
+        self._weight = 0
+        self._in_flight = 0
+        self._first_ms: int | None = None
+        self._woken = asyncio.Event()
+        self._broken: Failure | None = None
+        self._closed = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be fetched."""
+        full = self._records >= self._bounds.records or self._weight >= self._bounds.weight
+        return not full and self._broken is None and self._budget.left
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is waiting to be taken."""
+        return not self._parts
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The timestamp of the first record of the batch in flight, else of those that wait."""
+        if self._in_flight:
+            return self._first_ms
+        return self._parts[0][0][0].timestamp if self._parts else None
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Adds what was fetched next."""
+        for part, weight in slices(records, self._bounds):
+            self._parts.append((part, weight))
+            self._records += len(part)
+            self._weight += weight
+            self._budget.held += weight
+        self._woken.set()
+
+    def fail(self, failure: Failure) -> None:
+        """`take` raises it once what is there is used up."""
+        self._broken = failure
+        self._woken.set()
+
+    def close(self) -> None:
+        """`take` returns nothing from now on."""
+        self._closed = True
+        self._woken.set()
+
+    async def take(self) -> Sequence[Record]:
+        """All there is, up to a batch; waits for the first record; nothing where the inbox is closed."""
+        self.done()
+        while not self._parts and not self._closed:
+            if self._broken:
+                raise self._broken
+            self._woken.clear()
+            await self._woken.wait()
+        return [] if self._closed else self._batch()
+
+    def done(self) -> None:
+        """The batch that was taken is in nobody's hands any more."""
+        self._budget.held -= self._in_flight
+        self._in_flight = 0
+
+    def clear(self) -> None:
+        """Forgets everything; a failure too."""
+        self.done()
+        self._budget.held -= self._weight
+        self._parts.clear()
+        self._records = self._weight = 0
+        self._broken = None
+
+    def _batch(self) -> Sequence[Record]:
+        batch, self._in_flight = self._parts.popleft()
+        self._first_ms = batch[0].timestamp
+        if self._parts and self._fits(batch, self._parts[0]):
+            batch = list(batch)
+            while self._parts and self._fits(batch, self._parts[0]):
+                part, weight = self._parts.popleft()
+                batch += part
+                self._in_flight += weight
+        self._records -= len(batch)
+        self._weight -= self._in_flight
+        return batch
+
+    def _fits(self, batch: Sequence[Record], part: tuple[Sequence[Record], int]) -> bool:
+        return (
+            len(batch) + len(part[0]) <= self._bounds.records
+            and self._in_flight + part[1] <= self._bounds.weight
+        )
+
+
+def slices(records: Sequence[Record], bounds: Bounds) -> Iterator[tuple[Sequence[Record], int]]:
+    """The records in order, in parts within the bounds (or of one record), each with its weight."""
+    weight = sum(weigh(r, bounds.record_weight) for r in records)
+    if len(records) <= bounds.records and (weight <= bounds.weight or len(records) == 1):
+        yield records, weight
+        return
+    middle = len(records) // 2
+    yield from slices(records[:middle], bounds)
+    yield from slices(records[middle:], bounds)
+
+
+def weigh(record: Record, record_weight: int) -> int:
+    """Bytes a record holds in memory, nearly."""
+    return record_weight + len(record.key or b"") + len(record.value or b"")

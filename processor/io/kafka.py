@@ -1,0 +1,208 @@
+"""The connection to Kafka: who the clients are, how they are tuned, what their errors mean.
+
+The modules ``kafka_*`` beside it hold one job each; together they are alone in importing aiokafka.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalOperation,
+    IllegalStateError,
+    InvalidProducerEpoch,
+    InvalidTimestampError,
+    KafkaError,
+    ProducerFenced,
+)
+from msgspec import Struct
+
+from processor.failures import Fenced, Retryable, StartRefused, Stopped
+from processor.settings import Settings
+
+Partition: TypeAlias = TopicPartition
+
+
+class Tuning(Struct, frozen=True):
+    """What is no setting: times in ms, sizes in bytes.  Tests shorten the times."""
+
+    session_ms: int = 10_000
+    rebalance_ms: int = 30_000
+    """Kept under the client's request timeout: a rebalance is one long request."""
+    transaction_ms: int = 15_000
+    retry_ms: int = 20
+    """The first produce of a transaction is always refused once, and each retry waits this long."""
+    metadata_ms: int = 10_000
+    """How soon added partitions are seen."""
+    fetch_wait_ms: int = 100
+    """An idle fetch holds back the ones of other partitions on the same broker for this long."""
+    batch_records: int = 5_000
+    batch_bytes: int = 8 << 20
+    partition_fetch_bytes: int = 2 << 20
+    held_bytes: int = 96 << 20
+    """Of all lanes together; a record counts as its key, its value and `record_bytes`."""
+    record_bytes: int = 512
+    produce_bytes: int = 512 << 10
+    drain_ms: int = 14_000
+    """How long batches in flight may take to finish before they are abandoned."""
+    recheck_ms: int = 3_000
+    """How often a stopped lane looks whether its offset was reset."""
+    stall_ms: int = 300_000
+    """A lane without progress while nothing it needs is away ends the process after this."""
+
+
+DEFAULT_TUNING = Tuning()
+
+
+class Cluster:
+    """Makes the clients of one cluster, all with the same address and credentials."""
+
+    def __init__(self, settings: Settings, tuning: Tuning = DEFAULT_TUNING) -> None:
+        self.settings = settings
+        self.tuning = tuning
+        self._connection = _connection(settings)
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """An admin client, not started."""
+        return AIOKafkaAdminClient(**self._connection, request_timeout_ms=10_000)
+
+    def consumer(self) -> AIOKafkaConsumer:
+        """A consumer of the group, not started, without subscription.
+
+        An offset outside the log is an error: where to go on is an operator's choice.
+        """
+        tuning = self.tuning
+        return AIOKafkaConsumer(
+            **self._connection,
+            group_id=self.settings.consumer_group,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            session_timeout_ms=tuning.session_ms,
+            heartbeat_interval_ms=tuning.session_ms // 5,
+            rebalance_timeout_ms=tuning.rebalance_ms,
+            request_timeout_ms=tuning.rebalance_ms + 10_000,
+            retry_backoff_ms=50,
+            metadata_max_age_ms=tuning.metadata_ms,
+            fetch_max_wait_ms=tuning.fetch_wait_ms,
+            max_partition_fetch_bytes=tuning.partition_fetch_bytes,
+            fetch_max_bytes=tuning.partition_fetch_bytes * 8,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        )
+
+    def reader(self) -> AIOKafkaConsumer:
+        """A consumer outside any group, not started, for looking at partitions."""
+        return AIOKafkaConsumer(
+            **self._connection,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            request_timeout_ms=10_000,
+        )
+
+    def producer(self, max_batch_bytes: int, transactional_id: str | None) -> AIOKafkaProducer:
+        """An idempotent producer, not started; transactional where it has an id."""
+        tuning = self.tuning
+        return AIOKafkaProducer(
+            **self._connection,
+            enable_idempotence=True,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=tuning.transaction_ms,
+            max_batch_size=max_batch_bytes,
+            request_timeout_ms=tuning.transaction_ms,
+            retry_backoff_ms=tuning.retry_ms,
+            metadata_max_age_ms=tuning.metadata_ms,
+        )
+
+    def transactional_id(self, partition: Partition) -> str:
+        """One per input partition: its producer's start is what fences the partition's former owner."""
+        return f"{self.settings.consumer_group}.{partition.topic}.{partition.partition}"
+
+
+@asynccontextmanager
+async def connected(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client; raises `Retryable` where Kafka does not answer within 10 s."""
+    admin = cluster.admin()
+    try:
+        async with translated(10):
+            await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def at_start(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    """As `connected`, for the start of a command: raises `StartRefused` with one line that says what to do."""
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it would say the same in several lines
+    try:
+        async with connected(cluster) as admin, translated(30):
+            yield admin
+    except Retryable as error:
+        servers = cluster.settings.kafka_bootstrap_servers
+        reason = f"cannot use Kafka at {servers}: {error.reason}; check KAFKA_BOOTSTRAP_SERVERS"
+        raise StartRefused(reason) from error
+    finally:
+        logger.setLevel(level)
+
+
+@asynccontextmanager
+async def translated(seconds: float) -> AsyncIterator[None]:
+    """Runs one step on Kafka within `seconds`; raises `Fenced`, `Stopped` or `Retryable` for its errors.
+
+    A producer whose step raised is worth nothing: its sender may be dead, its sequence broken
+    or its transaction half ended without a sign.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except (ProducerFenced, InvalidProducerEpoch, CommitFailedError) as error:
+        raise Fenced(f"{type(error).__name__}: {error}") from error
+    except InvalidTimestampError as error:
+        raise Stopped(
+            "the output topic refuses the record's timestamp; set its"
+            " message.timestamp.after.max.ms and restart the worker"
+        ) from error
+    except (IllegalStateError, IllegalOperation, AssertionError) as error:
+        raise Retryable("kafka", f"client is unusable: {type(error).__name__}: {error}") from error
+    except TimeoutError as error:
+        raise Retryable("kafka", f"no answer within {seconds:g} s") from error
+    except (KafkaError, OSError) as error:
+        raise Retryable("kafka", f"{type(error).__name__}: {error}") from error
+
+
+def _connection(settings: Settings) -> Mapping[str, Any]:
+    protocol = settings.kafka_security_protocol
+    connection: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers.replace(" ", "").split(","),
+        "client_id": "processor",
+        "security_protocol": protocol,
+    }
+    if protocol.endswith("SSL"):
+        connection["ssl_context"] = _ssl_context(settings)
+    if protocol.startswith("SASL_") and settings.kafka_sasl_password:
+        connection |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return connection
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+        if settings.kafka_ssl_certfile:
+            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise StartRefused(f"cannot read the certificates of Kafka: {error}") from error
+    return context

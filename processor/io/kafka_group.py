@@ -1,0 +1,196 @@
+"""One membership of the consumer group: joins, feeds the lanes of its partitions, drains, leaves.
+
+Lanes belong to an assignment: each rebalance ends all of them (it revokes everything) and begins new ones.
+Records are asked for by explicit partitions, never by pausing, which would throw away what is fetched.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from processor import telemetry
+from processor.failures import Failure, Retryable
+from processor.io.kafka import Cluster, Partition, translated
+from processor.pure.lane import Bounds
+from processor.pure.types import Record
+
+NOBODY = Partition("__nobody__", 0)
+"""Asking for no partition would mean all of them."""
+POLL_MS = 100
+ANSWER_S = 10.0
+LEAVE_S = 6.0
+ABANDON_S = 5.0
+
+
+class Lane(Protocol):
+    """What the membership needs of a lane."""
+
+    async def run(self) -> None:
+        """Until it is closed, fenced or failed for good."""
+
+    def wants_records(self) -> bool:
+        """Whether what is fetched for it now will be taken."""
+
+    def feed(self, records: Sequence[Record]) -> None:
+        """Hands over what was fetched, in order."""
+
+    def lose_position(self) -> None:
+        """The offset it reads from is no longer in the log."""
+
+    def close(self) -> None:
+        """Finish what is in flight, take nothing else."""
+
+
+L = TypeVar("L", bound=Lane)
+
+
+class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aiokafka ships no types
+    """A member of the consumer group, from `run` to its return."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topics: Sequence[str],
+        make_lane: Callable[[Partition, "Group[L]"], L],
+    ) -> None:
+        self.lanes: dict[Partition, L] = {}
+        self.joined = False
+        self._tuning = cluster.tuning
+        self._topics = topics
+        self._make_lane = make_lane
+        self._consumer = cluster.consumer()
+        self._leaving = asyncio.Event()
+        self._running: dict[Partition, asyncio.Task[None]] = {}
+        self._scope = asyncio.TaskGroup()
+        self._failure: Failure | None = None
+
+    def leave(self) -> None:
+        """Drain and return from `run`."""
+        self._leaving.set()
+
+    async def run(self) -> None:
+        """Until `leave`; raises `Retryable` where the group could not be joined or the consumer broke."""
+        try:
+            async with translated(ANSWER_S * 2):
+                await self._consumer.start()
+            self._consumer.subscribe(list(self._topics), listener=self)
+            async with self._scope as scope:
+                polling = scope.create_task(self._poll())
+                await self._leaving.wait()
+                await self._end_lanes(self._tuning.drain_ms / 1000)
+                polling.cancel()
+        finally:
+            await self._stop_consumer()
+        if self._failure:
+            raise self._failure
+
+    async def on_partitions_assigned(self, assigned: set[Partition]) -> None:
+        """Returns at once: no heartbeat is sent before it does."""
+        telemetry.REBALANCES.inc()
+        self.joined = True
+        if self._leaving.is_set():
+            return
+        for partition in sorted(assigned):
+            lane = self._make_lane(partition, self)
+            self.lanes[partition] = lane
+            self._running[partition] = self._scope.create_task(lane.run())
+
+    async def on_partitions_revoked(self, revoked: set[Partition]) -> None:
+        """Lets batches in flight finish: until this returns the partitions are still ours."""
+        self.joined = False
+        await self._end_lanes(self._tuning.rebalance_ms / 3000)
+
+    def owns(self, partition: Partition) -> bool:
+        """Whether the partition is assigned to this membership, as far as it knows."""
+        return not self._leaving.is_set() and partition in self._consumer.assignment()
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        """Where the group stands in the partition, read until two readings agree.
+
+        Brokers before 4.0 may show a transaction's offset a little after its end.
+        """
+        async with translated(ANSWER_S):
+            while True:
+                committed = await self._consumer.committed(partition)
+                start = await self._consumer.beginning_offsets([partition])
+                end = await self._consumer.end_offsets([partition])
+                if committed == await self._consumer.committed(partition):
+                    return Bounds(committed, start[partition], end[partition])
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """What is fetched from now on begins at `offset`."""
+        self._consumer.seek(partition, offset)
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """As a member of the group; raises aiokafka's errors."""
+        await self._consumer.commit(dict(offsets))
+
+    async def answers(self) -> None:
+        """Returns where Kafka is there; raises `Retryable`."""
+        async with translated(ANSWER_S):
+            await self._consumer.topics()
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """The offset after the last readable record of each; raises `Retryable`."""
+        async with translated(ANSWER_S):
+            ends: Mapping[Partition, int] = await self._consumer.end_offsets(partitions)
+            return ends
+
+    async def position(self, partition: Partition) -> int:
+        """The offset that is fetched next; beyond the last record too, where what follows is no record."""
+        async with translated(ANSWER_S):
+            return int(await self._consumer.position(partition))
+
+    async def _poll(self) -> None:
+        while True:
+            wanted = [p for p, lane in self.lanes.items() if lane.wants_records()]
+            try:
+                fetched = await self._consumer.getmany(
+                    *(wanted or [NOBODY]),
+                    timeout_ms=POLL_MS,
+                    max_records=self._tuning.batch_records,
+                )
+            except OffsetOutOfRangeError as error:
+                for partition in error.args[0]:
+                    if partition in self.lanes:
+                        self.lanes[partition].lose_position()
+            except KafkaError as error:
+                self._failure = Retryable("kafka", f"{type(error).__name__}: {error}")
+                self.leave()
+                return
+            else:
+                self._hand_over(fetched)
+
+    def _hand_over(self, fetched: Mapping[Partition, Sequence[Record]]) -> None:
+        for partition, records in fetched.items():
+            lane = self.lanes.get(partition)
+            # A lane that has begun again meanwhile seeks again, and then gets these once more.
+            if lane is not None and lane.wants_records():
+                lane.feed(records)
+
+    async def _end_lanes(self, grace_s: float) -> None:
+        lanes, self.lanes = self.lanes, {}
+        running, self._running = self._running, {}
+        for lane in lanes.values():
+            lane.close()
+        late = await _unfinished(running.values(), grace_s)
+        for task in late:
+            task.cancel()
+        await _unfinished(late, ABANDON_S)
+
+    async def _stop_consumer(self) -> None:
+        async with asyncio.timeout(LEAVE_S):
+            await self._consumer.stop()
+
+
+async def _unfinished(
+    tasks: Collection[asyncio.Task[None]], timeout_s: float
+) -> set[asyncio.Task[None]]:
+    """Those that have not ended after `timeout_s`."""
+    if not tasks:
+        return set()
+    _, pending = await asyncio.wait(tasks, timeout=timeout_s)
+    return pending

@@ -1,0 +1,215 @@
+"""Where a lane publishes: outputs, dead letters and the offset of a batch, in one of two guarantees.
+
+A sink lives as long as one producer.  Whatever error one of its steps raises, the sink is discarded
+and a new one started: aiokafka's producer does not recover from most of them, and says so for few.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TypeAlias
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
+from msgspec import Struct
+
+from processor.failures import Failure, Retryable, Stopped
+from processor.io.kafka import Cluster, Partition, translated
+from processor.io.kafka_batches import Packed, Packing, TooLarge, pack
+from processor.io.kafka_topics import Limits
+from processor.pure.types import Outcome
+
+START_S = 20.0
+DISCARD_S = 3.0
+ABORT_S = 1.0
+
+Commit: TypeAlias = Callable[[Mapping[Partition, int]], Awaitable[None]]
+
+
+class Outlet(Struct, frozen=True):
+    """What the sinks of all lanes share."""
+
+    cluster: Cluster
+    limits: Limits
+    too_large: TooLarge
+
+    @property
+    def publish_s(self) -> float:
+        """A transaction ends before the broker gives it up."""
+        return self.cluster.tuning.transaction_ms * 0.8 / 1000
+
+
+class Batches:
+    """One producer: packs messages, sends the batches and knows when they are acknowledged."""
+
+    def __init__(self, outlet: Outlet, source: Partition, transactional_id: str | None) -> None:
+        size = min(outlet.cluster.tuning.produce_bytes, outlet.limits.smallest)
+        self.producer: AIOKafkaProducer = outlet.cluster.producer(size, transactional_id)
+        self._outlet = outlet
+        self._source = source
+
+    async def start(self) -> None:
+        """Connects and gets the producer's id; with a transactional one this fences its predecessors."""
+        async with translated(START_S):
+            await self.producer.start()
+            limits = self._outlet.limits
+            for topic in (self._source.topic, *limits.topics):
+                await self.producer.partitions_for(topic)
+
+    def pack(self, outcome: Outcome) -> Packed:
+        """Raises `Stopped` for what fits nowhere."""
+        packing = Packing(
+            input_partitions=self._count(self._source.topic),
+            partitions=self._count,
+            max_bytes=self._outlet.limits.max_bytes,
+            builder=self.producer.create_batch,
+            too_large=self._outlet.too_large,
+        )
+        return pack(outcome.messages, packing)
+
+    @asynccontextmanager
+    async def step(self) -> AsyncIterator[None]:
+        """Publishing, within the time a transaction has; raises `Retryable`, `Fenced` or `Stopped`."""
+        try:
+            async with translated(self._outlet.publish_s):
+                yield
+        except Retryable as error:
+            if not isinstance(error.__cause__, MessageSizeTooLargeError):
+                raise
+            raise await self._refused_size() from error
+
+    async def send(self, packed: Packed) -> None:
+        """Returns when every batch is acknowledged.
+
+        Every one is awaited: a transaction commits although a batch of it has failed.
+        """
+        sent: list[asyncio.Future[object]] = []
+        try:
+            for target, batches in packed.items():
+                for batch in batches:
+                    batch.close()
+                    partition = target.partition
+                    sent.append(
+                        await self.producer.send_batch(batch, target.topic, partition=partition)
+                    )
+            if sent:
+                await asyncio.wait(sent)
+        finally:
+            for each in sent:
+                each.add_done_callback(_seen)
+        for each in sent:
+            each.result()
+
+    async def _refused_size(self) -> Failure:
+        """A limit that was lowered since it was read, or a dead end."""
+        if await self._outlet.limits.refresh():
+            return Retryable("kafka", "an output topic's max.message.bytes was changed")
+        return Stopped(
+            "an output topic refuses the size of a batch that keeps its max.message.bytes"
+        )
+
+    async def discard(self) -> None:
+        """Closes the producer within `DISCARD_S`, whatever state it is in."""
+        try:
+            async with asyncio.timeout(DISCARD_S):
+                await self.producer.stop()
+        except Exception:
+            sender = self.producer._sender.sender_task  # noqa: SLF001 - stop() left it running
+            if sender is not None:
+                sender.cancel()
+            await self.producer.client.close()
+
+    def _count(self, topic: str) -> int:
+        partitions = self.producer.client.cluster.partitions_for_topic(topic)
+        if not partitions:
+            raise Retryable("kafka", f"topic {topic} is gone")
+        return len(partitions)
+
+
+def _seen(sent: asyncio.Future[object]) -> None:
+    """The error of a batch nobody waits for any more is no news."""
+    if not sent.cancelled():
+        sent.exception()
+
+
+class Transactional:
+    """Exactly once: outputs and offset in one transaction of the input partition's own producer."""
+
+    def __init__(self, outlet: Outlet, source: Partition) -> None:
+        cluster = outlet.cluster
+        self.batches = Batches(outlet, source, cluster.transactional_id(source))
+        self._group = cluster.settings.consumer_group
+        self._source = source
+        self._open = False
+
+    async def start(self) -> None:
+        """Fences whoever had the partition before: from here on its offset cannot move."""
+        await self.batches.start()
+
+    async def publish(self, outcome: Outcome) -> None:
+        """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""
+        packed = self.batches.pack(outcome)
+        async with self.batches.step():
+            await self.begin()
+            await self.send(packed)
+            await self.place(outcome.next_offset)
+            await self.commit()
+
+    async def begin(self) -> None:
+        """Opens the transaction."""
+        await self.batches.producer.begin_transaction()
+        self._open = True
+
+    async def send(self, packed: Packed) -> None:
+        """Every output, acknowledged."""
+        await self.batches.send(packed)
+
+    async def place(self, next_offset: int) -> None:
+        """The offset joins the transaction."""
+        offsets = {self._source: next_offset}
+        await self.batches.producer.send_offsets_to_transaction(offsets, self._group)
+
+    async def commit(self) -> None:
+        """Outputs and offset become visible together."""
+        await self.batches.producer.commit_transaction()
+        self._open = False
+
+    async def discard(self) -> None:
+        """Aborts what is open, so that readers need not wait for its time to run out, and closes."""
+        if self._open:
+            with suppress(Exception):
+                async with asyncio.timeout(ABORT_S):
+                    await self.batches.producer.abort_transaction()
+        await self.batches.discard()
+
+
+class Idempotent:
+    """At least once: outputs, then the offset."""
+
+    def __init__(self, outlet: Outlet, source: Partition, commit: Commit) -> None:
+        self.batches = Batches(outlet, source, None)
+        self._source = source
+        self._commit = commit
+
+    async def start(self) -> None:
+        """Fences nobody: two owners at once publish twice."""
+        await self.batches.start()
+
+    async def publish(self, outcome: Outcome) -> None:
+        """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""
+        packed = self.batches.pack(outcome)
+        async with self.batches.step():
+            await self.send(packed)
+            await self.place(outcome.next_offset)
+
+    async def send(self, packed: Packed) -> None:
+        """Every output, acknowledged."""
+        await self.batches.send(packed)
+
+    async def place(self, next_offset: int) -> None:
+        """The offset, committed as a member of the group."""
+        await self._commit({self._source: next_offset})
+
+    async def discard(self) -> None:
+        """Closes the producer."""
+        await self.batches.discard()

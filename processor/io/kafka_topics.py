@@ -1,0 +1,161 @@
+"""Topics: which exist, how large their messages may be, and `processor topics create`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+from msgspec import Struct
+
+from processor.failures import StartRefused
+from processor.io.kafka import Cluster, at_start, connected, translated
+from processor.settings import Settings
+
+ENGAGEMENT_TOPIC = "leads.engagement"
+PARTITIONS = 8
+MERGE_PARTITIONS = 4
+"""Merges are keyed by org unit, so different org units need not wait for each other."""
+RETENTION_MS = 7 * 86_400_000
+KAFKA_DEFAULT_MAX_BYTES = 1_048_588
+_REPLICATED = 3
+_TOPIC_EXISTS = 36
+_MAX_MESSAGE = "max.message.bytes"
+_FOR_EVER_MS = 2**63 - 1
+
+
+class Topic(Struct, frozen=True):
+    """A topic as `create_topics` found or made it."""
+
+    name: str
+    partitions: int
+    created: bool
+
+    def __str__(self) -> str:
+        state = "created" if self.created else "exists"
+        return f"{self.name}: {state}, {self.partitions} partitions"
+
+
+class Limits:
+    """The size of the largest message each output topic takes, as the cluster says."""
+
+    def __init__(self, cluster: Cluster, topics: Sequence[str]) -> None:
+        self._cluster = cluster
+        self.topics = topics
+        self._max_bytes: Mapping[str, int] = {}
+
+    def max_bytes(self, topic: str) -> int:
+        """The topic's ``max.message.bytes``: it bounds a whole batch, so also a single record."""
+        return self._max_bytes[topic]
+
+    @property
+    def smallest(self) -> int:
+        """Batches of this size fit into every output topic."""
+        return min(self._max_bytes.values())
+
+    async def read(self, admin: AIOKafkaAdminClient) -> bool:
+        """Asks the cluster; whether anything has changed since the last time."""
+        before = self._max_bytes
+        self._max_bytes = await _max_message_bytes(admin, self.topics)
+        return self._max_bytes != before
+
+    async def refresh(self) -> bool:
+        """As `read`, with a connection of its own; raises `Retryable`."""
+        async with connected(self._cluster) as admin, translated(10):
+            return await self.read(admin)
+
+
+async def require_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Raises `StartRefused` where a topic is missing."""
+    existing = await _partitions(admin)
+    for name in names:
+        if name not in existing:
+            raise StartRefused(f"topic {name} is missing; run `processor topics create`")
+
+
+async def create_topics(
+    settings: Settings, partitions: int = PARTITIONS, replication: int | None = None
+) -> Sequence[Topic]:
+    """Creates the topics that are missing and leaves the others as they are.
+
+    `replication` None: three copies where there are three brokers, else one.  Raises `StartRefused`.
+    """
+    async with at_start(Cluster(settings)) as admin:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        copies = replication or (_REPLICATED if brokers >= _REPLICATED else 1)
+        made = await _create(admin, _inputs(settings, partitions, copies))
+        raw_max = (await _max_message_bytes(admin, [settings.raw_topic]))[settings.raw_topic]
+        made |= await _create(admin, _outputs(settings, partitions, copies, raw_max * 2))
+        existing = await _partitions(admin)
+    names = [*_input_names(settings), *_output_names(settings)]
+    return [Topic(n, existing.get(n, 0) or partitions, n in made) for n in names]
+
+
+def _input_names(settings: Settings) -> Sequence[str]:
+    return settings.raw_topic, settings.merge_topic
+
+
+def _output_names(settings: Settings) -> Sequence[str]:
+    return settings.enriched_topic, settings.dead_topic, ENGAGEMENT_TOPIC
+
+
+def _inputs(settings: Settings, partitions: int, copies: int) -> Sequence[NewTopic]:
+    configs = _configs(copies)
+    return [
+        NewTopic(settings.raw_topic, partitions, copies, topic_configs=configs),
+        NewTopic(settings.merge_topic, MERGE_PARTITIONS, copies, topic_configs=configs),
+    ]
+
+
+def _outputs(settings: Settings, partitions: int, copies: int, dead_max: int) -> Sequence[NewTopic]:
+    # An output carries its input's timestamp, which the raw topic has already let in.
+    configs = _configs(copies) | {"message.timestamp.after.max.ms": str(_FOR_EVER_MS)}
+    dead = configs | {_MAX_MESSAGE: str(dead_max)}
+    return [
+        NewTopic(settings.enriched_topic, partitions, copies, topic_configs=configs),
+        NewTopic(settings.dead_topic, partitions, copies, topic_configs=dead),
+        NewTopic(ENGAGEMENT_TOPIC, partitions, copies, topic_configs=_configs(copies)),
+    ]
+
+
+def _configs(copies: int) -> dict[str, str]:
+    return {
+        "retention.ms": str(RETENTION_MS),
+        "min.insync.replicas": "2" if copies >= _REPLICATED else "1",
+    }
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> set[str]:
+    """The names of those that did not exist."""
+    existing = await _partitions(admin)
+    missing = [topic for topic in topics if topic.name not in existing]
+    if not missing:
+        return set()
+    response = await admin.create_topics(missing)
+    codes = {row[0]: row[1] for row in response.topic_errors}
+    for name, code in codes.items():
+        if code not in (0, _TOPIC_EXISTS):
+            raise StartRefused(f"cannot create topic {name}: {for_code(code).description}")
+    return {name for name, code in codes.items() if code == 0}
+
+
+async def _partitions(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
+    """Every topic we may see, with its number of partitions.
+
+    All of them are asked for: asking for one by name could make the broker create it.
+    """
+    topics = await admin.describe_topics(None)
+    return {t["topic"]: len(t["partitions"]) for t in topics if t["error_code"] == 0}
+
+
+async def _max_message_bytes(
+    admin: AIOKafkaAdminClient, topics: Iterable[str]
+) -> Mapping[str, int]:
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, t, {_MAX_MESSAGE: ""}) for t in topics]
+    found: dict[str, int] = {}
+    for response in await admin.describe_configs(wanted):
+        for code, message, _, name, entries in response.resources:
+            if code:
+                raise KafkaError(f"cannot read the configuration of {name}: {message}")
+            values = {entry[0]: entry[1] for entry in entries}
+            found[name] = int(values.get(_MAX_MESSAGE) or KAFKA_DEFAULT_MAX_BYTES)
+    return found

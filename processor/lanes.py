@@ -1,0 +1,266 @@
+"""A lane at work: takes what was fetched for its partition, has it processed, publishes, again.
+
+All decisions about what may follow what are in `processor.pure.lane`; here is what awaits.  A lane
+retries its dependencies until it is closed, begins again after every failure on Kafka, and never
+leaves its membership: a lane of a later assignment is another object with its own producer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeAlias
+
+import structlog
+from msgspec import Struct
+from structlog.contextvars import bound_contextvars
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+
+from processor import inbox, telemetry
+from processor.failures import Fenced, Retryable, Stopped
+from processor.io.kafka import Partition, Tuning
+from processor.pure import lane as rules
+from processor.pure.types import Outcome, Record
+from processor.waits import Waits
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+
+Process: TypeAlias = Callable[[Sequence[Record]], Awaitable[Outcome]]
+"""A batch of one partition, in order, never empty; may be called again with the same records."""
+
+
+class Sink(Protocol):
+    """One producer's life."""
+
+    async def start(self) -> None:
+        """Fences every earlier owner of the partition where the guarantee asks for it."""
+
+    async def publish(self, outcome: Outcome) -> None:
+        """Outputs and offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
+
+    async def discard(self) -> None:
+        """Closes it, whatever state it is in; never raises."""
+
+
+class Source(Protocol):
+    """The membership that the lane belongs to."""
+
+    def owns(self, partition: Partition) -> bool:
+        """Whether the partition is still assigned to it."""
+
+    async def bounds(self, partition: Partition) -> rules.Bounds:
+        """The committed offset and what the topic holds; raises `Retryable`."""
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """What is fetched from now on begins at `offset`."""
+
+    def leave(self) -> None:
+        """Ends the membership; the worker joins again."""
+
+
+class Shared(Struct, frozen=True):
+    """What all lanes of a worker share."""
+
+    processes: Mapping[str, Process]
+    """By topic."""
+    open_sink: Callable[[Partition, Source], Sink]
+    waits: Waits
+    budget: inbox.Budget
+    tuning: Tuning
+    defect: Callable[[Exception], None]
+    """Called with what nobody knows how to handle: the process ends."""
+
+
+class Lane:
+    """One assigned partition."""
+
+    def __init__(self, partition: Partition, source: Source, shared: Shared) -> None:
+        tuning = shared.tuning
+        bounds = inbox.Bounds(tuning.batch_records, tuning.batch_bytes, tuning.record_bytes)
+        self.partition = partition
+        self.state = rules.Lane()
+        self.inbox = inbox.Inbox(bounds, shared.budget)
+        self._source = source
+        self._shared = shared
+        self._closing = asyncio.Event()
+        self._failures = 0
+        self._unpublished = False
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Retryable),
+            wait=wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
+            stop=lambda _: self._closing.is_set(),
+            sleep=self._pause,
+            before_sleep=self._waits_for,
+            reraise=True,
+        )
+
+    async def run(self) -> None:
+        """Until the lane is closed or fenced; a defect closes it too and is reported."""
+        with bound_contextvars(topic=self.partition.topic, partition=self.partition.partition):
+            try:
+                while await self._lives():
+                    pass
+            except Exception as error:
+                self._shared.defect(error)
+            finally:
+                self.state = rules.close(self.state)
+                self.inbox.clear()
+                self._goes_on()
+                telemetry.STOPPED_LANES.labels(*self.partition).set(0)
+
+    def phase(self) -> rules.Phase:
+        """Where it stands now; any await may change it."""
+        return self.state.phase
+
+    def wants_records(self) -> bool:
+        """Whether records fetched now will be taken, and there is room for them."""
+        return rules.wants_records(self.state) and self.inbox.has_room
+
+    def feed(self, records: Sequence[Record]) -> None:
+        """Adds what was fetched next."""
+        self.inbox.put(records)
+
+    def lose_position(self) -> None:
+        """Begins again after the batch in flight: only its start may judge an offset."""
+        self.inbox.fail(Retryable("kafka", "the offset to read from is not in the log"))
+
+    def close(self) -> None:
+        """The batch in flight is the last one; what it waits for is given up."""
+        self.state = rules.close(self.state)
+        self._closing.set()
+        self.inbox.close()
+
+    @property
+    def _processing(self) -> tuple[str, Partition]:
+        """Who waits for what processing needs; the lane itself waits for Kafka."""
+        return "processing", self.partition
+
+    @property
+    def idle(self) -> bool:
+        """Everything that was fetched is committed."""
+        return self.phase() == "ready" and self.inbox.empty
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The record timestamp of the oldest record in hand."""
+        return self.inbox.oldest_ms
+
+    @property
+    def excused(self) -> bool:
+        """No progress is expected: stopped with an alert, or something it needs is away."""
+        return (
+            self.phase() == "stopped"
+            or self.partition in self._shared.waits
+            or self._processing in self._shared.waits
+        )
+
+    async def _lives(self) -> bool:
+        """One producer, from its start to its end; whether there may be another one."""
+        self.state = rules.begin(self.state, owned=self._source.owns(self.partition))
+        if self.phase() != "starting":
+            return False
+        await self._with_producer()
+        if self.phase() == "stopped":
+            await self._until_mended()
+        elif self.phase() == "waiting":
+            await self._pause(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures))
+        return self.phase() == "waiting"
+
+    async def _with_producer(self) -> None:
+        sink = self._shared.open_sink(self.partition, self._source)
+        try:
+            await sink.start()
+            await self._position()
+            while self.phase() == "ready":
+                await self._batch(sink)
+        except Retryable as failure:
+            self._failed(failure)
+        except Fenced as failure:
+            log.warning("lane_fenced", reason=str(failure))
+            telemetry.FENCED.inc()
+            self.state = rules.fence(self.state)
+            self._source.leave()
+        except Stopped as failure:
+            self._stopped(str(failure))
+        finally:
+            self.inbox.clear()
+            await sink.discard()
+
+    async def _position(self) -> None:
+        bounds = await self._source.bounds(self.partition)
+        self.state = rules.position(self.state, bounds)
+        if self.state.phase == "stopped":
+            self._stopped(_outside(self.partition, bounds))
+        elif self.state.phase == "ready":
+            self._source.seek(self.partition, self.state.offset)
+            if not self._unpublished:
+                self._shared.waits.over(self.partition)
+            log.info("lane_ready", offset=self.state.offset)
+
+    async def _batch(self, sink: Sink) -> None:
+        records = await self.inbox.take()
+        if not records:
+            return
+        self.state = rules.take(self.state, records[0].offset, records[-1].offset + 1)
+        process = self._shared.processes[self.partition.topic]
+        outcome: Outcome = await self._retrying(process, records)
+        self._shared.waits.over(self._processing)
+        self.state = rules.publish(self.state, outcome.next_offset)
+        with telemetry.STAGE_SECONDS.labels("publish").time():
+            await sink.publish(outcome)
+        self.state = rules.commit(self.state)
+        self._published(records)
+
+    def _published(self, records: Sequence[Record]) -> None:
+        self._failures = 0
+        self._unpublished = False
+        self._shared.waits.over(self.partition)
+        telemetry.BATCH_EVENTS.observe(len(records))
+        telemetry.PUBLISHED_SECONDS.observe(telemetry.age_s(records[0].timestamp))
+
+    def _failed(self, failure: Retryable) -> None:
+        self._shared.waits.begin(self.partition, failure)
+        self._failures = min(self._failures + 1, 10)
+        self._unpublished = self._unpublished or self.state.phase == "publishing"
+        self.state = rules.fail(self.state)
+
+    def _goes_on(self) -> None:
+        self._shared.waits.over(self.partition)
+        self._shared.waits.over(self._processing)
+
+    def _stopped(self, reason: str) -> None:
+        self.state = rules.stop(self.state)
+        log.error("lane_stopped", reason=reason)
+        telemetry.STOPPED_LANES.labels(*self.partition).set(1)
+        self._goes_on()
+
+    async def _until_mended(self) -> None:
+        while self.phase() == "stopped":
+            await self._pause(self._shared.tuning.recheck_ms / 1000)
+            with suppress(Retryable):
+                bounds = await self._source.bounds(self.partition)
+                self.state = rules.resume(self.state, bounds)
+        telemetry.STOPPED_LANES.labels(*self.partition).set(0)
+        log.info("lane_resumes", phase=self.state.phase)
+
+    def _waits_for(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome and attempt.outcome.exception()
+        if isinstance(error, Retryable):
+            self._shared.waits.begin(self._processing, error)
+
+    async def _pause(self, seconds: float) -> None:
+        """Ends early when the lane closes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+
+def _outside(partition: Partition, bounds: rules.Bounds) -> str:
+    return (
+        f"offset {bounds.committed} of {partition.topic}/{partition.partition} is committed, but the"
+        f" topic holds {bounds.start} to {bounds.end}; `processor offsets reset --topic"
+        f" {partition.topic} --partition {partition.partition} --to earliest` (or latest, or an"
+        " offset) goes on knowing that what is missing is lost"
+    )

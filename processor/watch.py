@@ -1,0 +1,69 @@
+"""The watch over the lanes: lag as metrics, and the end of a process that makes no progress."""
+
+import asyncio
+from collections.abc import Hashable, Mapping
+from time import monotonic
+
+from processor import telemetry
+from processor.failures import Retryable
+from processor.io.kafka_group import Group
+from processor.lanes import Lane
+from processor.pure.progress import Marks, View, observe, stalled
+from processor.waits import Waits
+
+LOOK_S = 2.0
+
+
+class StalledError(Exception):
+    """A lane has made no progress for too long although nothing it needs is away."""
+
+
+class Watch:
+    """Remembers since when what has not moved."""
+
+    def __init__(self, waits: Waits, limit_s: float) -> None:
+        self._waits = waits
+        self._limit_s = limit_s
+        self._marks: Marks = {}
+
+    async def over(self, group: Group[Lane]) -> None:
+        """Looks every `LOOK_S` while the membership lasts; raises `StalledError`."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._look(group)
+
+    async def _look(self, group: Group[Lane]) -> None:
+        try:
+            views = await self._views(group)
+        except Retryable as failure:
+            self._waits.begin("watch", failure)
+            self._marks = {}
+            return
+        self._waits.over("watch")
+        now = monotonic()
+        self._marks = observe(self._marks, views, now)
+        if late := stalled(self._marks, now, self._limit_s):
+            names = ", ".join(sorted(map(str, late)))
+            raise StalledError(f"no progress for {self._limit_s:g} s, with nothing away: {names}")
+
+    async def _views(self, group: Group[Lane]) -> Mapping[Hashable, View]:
+        if not group.joined:
+            await group.answers()
+            return {"group": View(0, expected=not self._waits.away)}
+        self._waits.over("group")
+        lanes = dict(group.lanes)
+        ends = await group.ends(list(lanes))
+        return {
+            p: await self._view(group, lanes[p], end) for p, end in ends.items() if group.owns(p)
+        }
+
+    async def _view(self, group: Group[Lane], lane: Lane, end: int) -> View:
+        partition = lane.partition
+        # The last offsets of a partition may be no records: what is fetched counts while nothing is in hand.
+        at = await group.position(partition) if lane.idle else lane.state.offset
+        lag = max(0, end - at)
+        if lane.state.phase in {"waiting", "starting"}:
+            return View(at, expected=not lane.excused)
+        telemetry.LAG.labels(*partition).set(lag)
+        telemetry.OLDEST.labels(*partition).set(telemetry.age_s(lane.oldest_ms) if lag else 0)
+        return View(at, expected=lag > 0 and not lane.excused)
