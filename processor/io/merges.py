@@ -62,7 +62,9 @@ async def apply(postgres: Postgres, command: MergeCommand, countable: int = COUN
     if logged is None:
         logged = await _recorded(postgres, command, countable)
     if logged["counting"] is not None:
-        moved = await postgres.fetchval("count_rows", command.org_unit, logged["counting"], logged["batch"])
+        moved = await postgres.fetchval(
+            "count_rows", command.org_unit, logged["counting"], logged["batch"]
+        )
         await postgres.execute("record_merge_event", logged["id"], _fields(command), moved)
         logged = await _logged(postgres, command)
     return _merged(command, logged, repeated=repeated)
@@ -102,7 +104,9 @@ async def _recorded(postgres: Postgres, command: MergeCommand, countable: int) -
     for _ in range(_DECISIONS):
         version, forest = await _forest(postgres, command)
         change = _plain(merge.decide(forest, command))
-        stands = await postgres.fetchval("record_merge", version, _fields(command), change, countable)
+        stands = await postgres.fetchval(
+            "record_merge", version, _fields(command), change, countable
+        )
         logged = await _logged(postgres, command)
         if stands or logged is not None:
             return logged
@@ -149,8 +153,8 @@ def _plain(change: Change) -> dict[str, Json]:
     return {
         "survivor": change.survivor,
         "named": list(change.named),
-        "joined": {root: sorted(names) for root, names in change.joined.items()},
-        "parted": {root: sorted(leads) for root, leads in change.parted.items()},
+        "joined": {root: [*sorted(names)] for root, names in change.joined.items()},
+        "parted": {root: [*sorted(leads)] for root, leads in change.parted.items()},
     }
 
 

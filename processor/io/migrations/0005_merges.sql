@@ -104,7 +104,8 @@ BEGIN
 END $$;
 
 -- record_merge writes what a merge or unmerge changes: everything or nothing, in one call, so that a suspended worker holds no
--- lock.  It returns false, and does nothing, where the org unit's forest is no longer the version that was decided on.
+-- lock.  It returns false, and does nothing, where the message is recorded already or the org unit's forest is no longer the
+-- version that was decided on.
 --   p_command  {message_id, org_unit, kind, target, sources, requested_by, occurred_at, topic, partition, offset, timestamp}
 --   p_change   {survivor, named: [sources], joined: {root: [names]}, parted: {root: [leads]}}; nothing named: a no-op
 -- Classes of up to p_countable rows are counted and the event is stored at once; larger ones are counted afterwards, since ingest
@@ -121,7 +122,8 @@ DECLARE
     v_moved    bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(7703, merge_mutex(v_org));
-    IF p_version <> (SELECT coalesce(max(id), 0) FROM merges WHERE org_unit = v_org) THEN
+    IF p_version <> (SELECT coalesce(max(id), 0) FROM merges WHERE org_unit = v_org)
+        OR EXISTS (SELECT FROM merges WHERE message_id = p_command ->> 'message_id') THEN
         RETURN false;
     END IF;
     IF p_change -> 'named' <> '[]' THEN

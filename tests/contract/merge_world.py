@@ -1,0 +1,223 @@
+"""A fresh database for each merge test, an ingester that keeps to the locking protocol, and interleavings on command."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import asyncpg
+import orjson
+import pytest
+
+from processor.embedded.stack import Stack
+from processor.io import merges
+from processor.io.merges import Merged
+from processor.io.migrate import migrate
+from processor.io.postgres import Postgres
+from processor.pure.types import MergeCommand
+from tests.unit.merge_records import NoRecord
+
+ORG = "acme"
+_ELSEWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "unused", "REDIS_URL": "unused"}
+_NAMES = count()
+
+
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 10) -> None:
+    """Waits for a condition; fails at the deadline."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110  # the condition is in a database
+            await asyncio.sleep(0.005)
+
+
+class World:
+    """One database; every event and merge message gets the next offset."""
+
+    def __init__(self, url: str, postgres: Postgres, pool: asyncpg.Pool) -> None:
+        self.url = url
+        self.postgres = postgres
+        self.pool = pool
+        self._offsets = count(1)
+
+    def command(
+        self,
+        target: str,
+        *sources: str,
+        kind: Literal["merge", "unmerge"] = "merge",
+        requested_by: str | None = None,
+    ) -> MergeCommand:
+        """A new message of the merge topic."""
+        offset = next(self._offsets)
+        record = NoRecord(offset=offset, timestamp=1000 + offset)
+        names = tuple(dict.fromkeys(sources))
+        at = 1000 + offset
+        return MergeCommand(record, f"m{offset}", ORG, target, names, requested_by, kind, at)
+
+    async def merge(self, target: str, *sources: str) -> Merged:
+        """Merges by a new message; rows are not moved yet."""
+        return await merges.apply(self.postgres, self.command(target, *sources))
+
+    async def unmerge(self, target: str, *sources: str) -> Merged:
+        """Unmerges by a new message; rows are not moved yet."""
+        command = self.command(target, *sources, kind="unmerge")
+        return await merges.apply(self.postgres, command)
+
+    async def roots(self, leads: list[str], connection: Any = None) -> list[tuple[str, int]]:
+        """Root and epoch of leads, as an ingester reads them before it decides."""
+        rows = await (connection or self.pool).fetch(
+            """SELECT coalesce(r.to_lead, lead), coalesce(e.epoch, 0)
+            FROM unnest($1::text[]) WITH ORDINALITY AS l (lead, n)
+            LEFT JOIN lead_redirects r ON r.org_unit = $2 AND r.from_lead = lead
+            LEFT JOIN lead_epochs e ON e.org_unit = $2 AND e.lead_id = coalesce(r.to_lead, lead)
+            ORDER BY n""",
+            leads,
+            ORG,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    async def ingest(self, *events: tuple[str, str]) -> int:
+        """Stores events given as (id, raw lead), deciding again when leads were merged; how often it decided."""
+        for tries in count(1):
+            if await self.record(events, await self.roots([lead for _, lead in events])):
+                return tries
+        raise AssertionError
+
+    async def record(
+        self, events: tuple[tuple[str, str], ...], roots: list[tuple[str, int]], on: Any = None
+    ) -> bool:
+        """One call of `record_batch` with the roots given; False where they are not so any more."""
+        size = len(events)
+        offset = next(self._offsets)
+        columns = (
+            [ORG] * size,
+            [event_id for event_id, _ in events],
+            [lead for _, lead in events],
+            [root for root, _ in roots],
+            [epoch for _, epoch in roots],
+            ["Page View"] * size,
+            ["{}"] * size,
+            [None] * size,
+            [None] * size,
+        )
+        rest = ([offset] * size, [None] * size, [True] * size, [1] * size, [None] * size)
+        marks = ", ".join(f"${n}" for n in range(1, 15))
+        times = f"ARRAY(SELECT ms_event(1000 + n) FROM generate_series(1, {size}) n)"
+        call = f"SELECT * FROM record_batch('raw', 0, 1, NULL, {marks.replace('$10', times + ', $10')})"
+        try:
+            await (on or self.pool).fetch(call, *columns, *rest)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate != "LR001" or "roots" not in str(error.as_dict()["detail"]):
+                raise
+            return False
+        return True
+
+    async def drain(self, limit: int = 5000) -> int:
+        """Moves until no move is pending; rows moved."""
+        moved = 0
+        while (step := await merges.move_step(self.postgres, limit)) is not None:
+            moved += step
+        return moved
+
+    async def rows(self) -> dict[str, tuple[str, str | None]]:
+        """Lead and original lead of every ingested row."""
+        query = "SELECT id, lead_id, original_lead_id FROM events WHERE event_type = 'Page View'"
+        return {row[0]: (row[1], row[2]) for row in await self.pool.fetch(query)}
+
+    async def row(self, event_id: str) -> Any:
+        """All columns of one row."""
+        return await self.pool.fetchrow("SELECT * FROM events WHERE id = $1", event_id)
+
+    async def view(self, lead: str) -> set[str]:
+        """Ids of all rows of a lead, as readers see them while moves are pending."""
+        rows = await self.pool.fetch(
+            """SELECT e.id FROM (SELECT lead_class($1, $2) AS leads) c
+            CROSS JOIN LATERAL (SELECT lead_places($1, c.leads) AS places) p
+            JOIN events e ON e.org_unit = $1 AND e.lead_id = ANY (p.places)
+                AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)""",
+            ORG,
+            lead,
+        )
+        return {row[0] for row in rows}
+
+    async def bad(self) -> list[Any]:
+        """Rows that stand elsewhere than under the root of their raw lead, or redirects that are not flat."""
+        rows: list[Any] = await self.pool.fetch(
+            """SELECT e.id, e.lead_id, e.original_lead_id FROM events e
+            CROSS JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw
+            LEFT JOIN lead_redirects r ON r.org_unit = e.org_unit AND r.from_lead = raw.lead
+            WHERE e.lead_id <> coalesce(r.to_lead, raw.lead) OR e.original_lead_id = e.lead_id
+            UNION ALL
+            SELECT 'chain', a.from_lead, a.to_lead FROM lead_redirects a
+            JOIN lead_redirects b ON b.org_unit = a.org_unit AND b.from_lead = a.to_lead"""
+        )
+        return rows
+
+    async def everything(self) -> list[Any]:
+        """All that merges write."""
+        tables = ("events", "lead_redirects", "lead_epochs", "merges", "merge_edges", "lead_moves")
+        return [sorted(await self.pool.fetch(f"SELECT t::text FROM {name} t")) for name in tables]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Any]:
+        """A connection with a transaction that stands open until the block ends."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def someone_waits(self) -> None:
+        """Returns when a call waits for an advisory lock."""
+        query = """SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+            WHERE locktype = 'advisory' AND NOT granted AND datname = current_database())"""
+        await until(lambda: self.pool.fetchval(query))
+
+
+async def hold_merge(
+    connection: Any, command: MergeCommand, change: dict[str, Any], countable: int = 1000
+) -> None:
+    """Records a merge decided elsewhere, in the open transaction of a connection."""
+    version = await connection.fetchval("SELECT coalesce(max(id), 0) FROM merges")
+    fields, decided = (orjson.dumps(x).decode() for x in (merges._fields(command), change))
+    call = "SELECT record_merge($1, $2, $3, $4)"
+    assert await connection.fetchval(call, version, fields, decided, countable)
+
+
+def joined(survivor: str, source: str) -> dict[str, Any]:
+    """The change of merging one root into another."""
+    return {"survivor": survivor, "named": [source], "joined": {source: [source]}, "parted": {}}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Postgres where databases may be made."""
+    given = _ELSEWHERE | {k: v for k, v in os.environ.items() if k == "DATABASE_URL"}
+    folder: Path = tmp_path_factory.mktemp("merges")
+    with Stack(folder, given) as stack:
+        asyncio.run(_template(stack.postgres))
+        yield stack.postgres
+
+
+async def _template(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE merges_{os.getpid()}")
+    await connection.close()
+    await migrate(_on(url, f"merges_{os.getpid()}"))
+
+
+def _on(url: str, database: str) -> str:
+    return urlsplit(url)._replace(path=f"/{database}").geturl()
+
+
+@pytest.fixture
+async def world(server: str) -> AsyncIterator[World]:
+    """An empty database with the schema, dropped afterwards."""
+    template, name = f"merges_{os.getpid()}", f"merges_{os.getpid()}_{next(_NAMES)}"
+    admin = await asyncpg.connect(server)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    postgres = await Postgres.connect(_on(server, name))
+    async with asyncpg.create_pool(_on(server, name), min_size=1, max_size=12) as pool:
+        yield World(_on(server, name), postgres, pool)
+    await postgres.close()
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
