@@ -6,31 +6,21 @@ published is what was stored.  Everything may be repeated until the offset is co
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from processor import telemetry
 from processor.failures import Retryable, Unstorable
 from processor.leads import Leads
+from processor.outputs import Outputs
 from processor.ports import EventKey, Events, Fact, KnownIds, Recorded, Rulebook, StaleRoots, StaleRules, Stored, Windows
-from processor.pure.enrich import enriched, headers
-from processor.pure.letters import dead_letter
 from processor.pure.parse import parse
 from processor.pure.triage import triage
 from processor.pure.types import Case, EnrichedRow, Event, Facts, Message, Outcome, Record, Rejected, Rules, Ruling
 from processor.pure.velocity import decide
 
 _TRIES = 50
-
-
-class Topics(Struct, frozen=True):
-    """Where results go."""
-
-    enriched: str
-    dead: str
-    max_bytes: Callable[[str], int]
-    """The largest record a topic takes."""
 
 
 class _Doubts(Struct):
@@ -41,15 +31,20 @@ class _Doubts(Struct):
     known: dict[EventKey, Facts]
     """Events whose rows did other things to windows than was computed."""
 
+    def counted(self, event: Event) -> bool | None:
+        """Whether its row entered windows, where that is known."""
+        facts = self.known.get((event.org_unit, event.id))
+        return None if facts is None else facts.counted
+
 
 class Pipeline:
     """Decides, stores and renders batches of raw events."""
 
-    def __init__(self, events: Events, windows: Windows, rulebook: Rulebook, topics: Topics, max_future_ms: int) -> None:
+    def __init__(self, events: Events, windows: Windows, rulebook: Rulebook, outputs: Outputs, max_future_ms: int) -> None:
         self._events = events
         self._windows = windows
         self._rulebook = rulebook
-        self._topics = topics
+        self._outputs = outputs
         self._max_future_ms = max_future_ms
         self._leads = Leads()
 
@@ -58,26 +53,9 @@ class Pipeline:
         with telemetry.stage("parse"):
             parsed = [parse(record, self._max_future_ms) for record in records]
         telemetry.BATCH_EVENTS.observe(len(records))
-        letters = [self.letter(refusal) for refusal in parsed if isinstance(refusal, Rejected)]
+        letters = [self._outputs.letter(refusal) for refusal in parsed if isinstance(refusal, Rejected)]
         messages = await self._publishable([event for event in parsed if isinstance(event, Event)])
         return Outcome(_in_order(messages, letters), records[-1].offset + 1)
-
-    def letter(self, refusal: Rejected) -> Message:
-        """The dead letter of a record."""
-        telemetry.DEAD_LETTERS.labels(stage=refusal.stage).inc()
-        record = refusal.record
-        value = dead_letter(refusal, self._topics.max_bytes(self._topics.dead))
-        return Message(
-            self._topics.dead, record.key, value, record.headers, record.timestamp, record.partition, source=record
-        )
-
-    def too_large(self, message: Message) -> Message:
-        """What is published instead of a message its topic does not take; a dead letter is returned as it is."""
-        if message.topic == self._topics.dead or message.source is None:
-            return message
-        limit = self._topics.max_bytes(message.topic)
-        reason = f"The enriched event does not fit into the {limit} bytes that {message.topic} takes."
-        return self.letter(Rejected(message.source, "publish", "message_too_large", reason))
 
     async def _publishable(self, events: Sequence[Event]) -> list[Message]:
         """Enriched messages of events, and a dead letter for one that Postgres cannot hold."""
@@ -86,7 +64,7 @@ class Pipeline:
         except Unstorable as error:
             if len(events) == 1:
                 reason = f"Postgres cannot hold the event ({error.code})."
-                return [self.letter(Rejected(events[0].record, "store", "not_storable", reason))]
+                return [self._outputs.letter(Rejected(events[0].record, "store", "not_storable", reason))]
             half = len(events) // 2
             return await self._publishable(events[:half]) + await self._publishable(events[half:])
 
@@ -99,7 +77,7 @@ class Pipeline:
             await self._windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
         _count(rulings, recorded, len(events))
         rows = [_row(ruling, recorded, n) for n, ruling in enumerate(rulings)]
-        return [self._message(ruling.case.event.record, row) for ruling, row in zip(rulings, rows, strict=True) if row]
+        return [self._outputs.enriched(ruling.case.event.record, row) for ruling, row in zip(rulings, rows, strict=True) if row]
 
     async def _recorded(self, events: Sequence[Event]) -> tuple[Sequence[Ruling], Recorded]:
         """Rulings as they are stored: decided again until nothing they were based on has changed meanwhile."""
@@ -134,21 +112,10 @@ class Pipeline:
 
     def _cases(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
         return [
-            triage(event, self._leads.root(event.org_unit, event.lead_id), rules, _counted(doubts, event))
+            triage(event, self._leads.root(event.org_unit, event.lead_id), rules, doubts.counted(event))
             for event in events
             if (event.org_unit, event.id) not in doubts.left_out
         ]
-
-    def _message(self, record: Record, row: EnrichedRow) -> Message:
-        key = row.lead_id.encode()
-        partition = record.partition if key == record.key else None
-        return Message(self._topics.enriched, key, enriched(row), headers(row), record.timestamp, partition, source=record)
-
-
-def _counted(doubts: _Doubts, event: Event) -> bool | None:
-    """Whether its row entered windows, where there is one that says other than was computed."""
-    facts = doubts.known.get((event.org_unit, event.id))
-    return None if facts is None else facts.counted
 
 
 def _count(rulings: Sequence[Ruling], recorded: Recorded, events: int) -> None:
