@@ -1,0 +1,295 @@
+"""What a raw record must say, what it may leave out, and how a bad one is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from processor.pure.parse import derived_id, parse
+from processor.pure.types import Rejected
+from tests.unit.parse_records import (
+    BODY,
+    HOUR,
+    NOON,
+    accepted,
+    event,
+    kept,
+    record,
+    refused,
+    spliced,
+)
+
+FIELDS = ["org_unit", "lead_id", "event_type"]
+LONGEST = {"org_unit": 64, "lead_id": 128, "event_type": 128, "id": 128}
+REPLAYED = (
+    ("original-topic", b"events.raw"),
+    ("original-partition", b"7"),
+    ("original-offset", b"99"),
+    ("original-timestamp", b"1767225600000"),
+)
+
+
+def body(**fields: Any) -> bytes:
+    """A good event with these fields, as JSON."""
+    return json.dumps(BODY | fields).encode()
+
+
+def test_an_event_has_what_its_record_says() -> None:
+    """Nothing is trimmed, translated or added but the spelling of the event type."""
+    raw = record(body(id=" e-1 ", timestamp="2026-01-01T12:00:00.5Z", metadata={"a": 1}))
+    found = parse(raw, HOUR)
+    assert not isinstance(found, Rejected)
+    assert found.record is raw
+    assert (found.org_unit, found.id, found.lead_id) == ("acme", " e-1 ", "lead-1")
+    assert (found.event_type, found.occurred_at) == ("Page View", NOON + 500)
+    assert (found.metadata, found.metadata_json) == ({"a": 1}, b'{"a":1}')
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """An event may carry fields of a later version, and fields that only rows have."""
+    assert kept(event(score=5, suppression_reason="inorganic", record=[None])) == kept(event())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"\\u0000"',
+        '"\\ud800"',
+        '{"\\udc00": "\\u0000"}',
+        "NaN",
+        "[Infinity, -Infinity]",
+        "1e400",
+        "18446744073709551616",
+        "-" + "9" * 6_000,
+        "[" * 500 + "]" * 500,
+        "[" + "[]," * 600 + "0]",
+        '"' + "[" * 2_000 + '"',
+    ],
+    ids=lambda text: text[:24],
+)
+def test_an_unknown_field_may_hold_what_nothing_kept_may(text: str) -> None:
+    """What nobody keeps refuses nobody, whichever decoder has to read it."""
+    found = accepted(spliced("unknown", text))
+    assert (found.lead_id, found.metadata) == ("lead-1", {})
+
+
+@pytest.mark.parametrize("name", ["id", "timestamp", "created_at", "metadata"])
+def test_an_optional_field_given_as_null_is_absent(name: str) -> None:
+    """Producers write null for what they do not know."""
+    assert kept(event(**{name: None})) == kept(event())
+
+
+def test_metadata_is_an_empty_object_by_default() -> None:
+    """Absent metadata meets no condition but those about missing keys."""
+    assert (event().metadata, event().metadata_json) == ({}, b"{}")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("fields", [{}, {"value": None}], ids=["absent", "null"])
+def test_a_required_field_that_is_absent_or_null_is_refused_by_name(
+    name: str, fields: dict[str, None]
+) -> None:
+    """Null is absent for required fields too."""
+    rest = {key: value for key, value in BODY.items() if key != name}
+    refusal = refused(json.dumps(rest | dict.fromkeys([name] * len(fields))).encode())
+    assert (refusal.stage, refusal.error) == ("validate", "missing_field")
+    assert refusal.reason == f"{name} is required."
+
+
+@pytest.mark.parametrize("name", LONGEST)
+@pytest.mark.parametrize("value", [1, 1.5, True, ["acme"], {"a": 1}])
+def test_nothing_is_coerced_to_a_string(name: str, value: object) -> None:
+    """A number is no id, even where its text would be one."""
+    refusal = refused(body(**{name: value}))
+    assert (refusal.stage, refusal.error) == ("validate", "wrong_type")
+    assert refusal.reason == f"{name} must be a string."
+
+
+@pytest.mark.parametrize(("name", "longest"), LONGEST.items())
+def test_lengths_are_in_code_points_of_the_raw_value(name: str, longest: int) -> None:
+    """The longest of four bytes a character is taken, one more is not, nor is the empty string."""
+    assert event(**{name: "😀" * longest})
+    assert event(**{name: "a" * longest})
+    for wrong in ("", "😀" * (longest + 1), "a" * (longest + 1)):
+        refusal = refused(body(**{name: wrong}))
+        assert (refusal.error, refusal.stage) == ("bad_length", "validate")
+        assert refusal.reason == f"{name} must have 1 to {longest} characters."
+
+
+@pytest.mark.parametrize("name", LONGEST)
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800", "\udfff"], ids=ascii)
+def test_nul_and_lone_surrogates_are_refused_in_what_is_kept(name: str, text: str) -> None:
+    """No store and no UTF-8 can hold them."""
+    refusal = refused(body(**{name: text}))
+    assert (refusal.stage, refusal.error) == ("validate", "bad_text")
+    assert refusal.reason == f"{name} holds NUL or a lone surrogate."
+
+
+def test_a_pair_of_escaped_surrogates_is_one_character() -> None:
+    """JSON writes characters beyond the first plane so."""
+    assert accepted(spliced("id", '"\\ud83d\\ude00"')).id == "😀"
+
+
+@pytest.mark.parametrize(
+    ("raw", "stored"),
+    [
+        ("page_view", "Page View"),
+        ("Page View", "Page View"),
+        ("  page\t\n-_-VIEW_", "Page View"),
+        ("ÉCRAN_vu", "Écran Vu"),
+        ("x", "X"),
+    ],
+)
+def test_an_event_type_is_stored_as_title_case_words(raw: str, stored: str) -> None:
+    """Twins of a type are one type."""
+    assert event(event_type=raw).event_type == stored
+
+
+def test_an_event_type_of_separators_alone_is_refused() -> None:
+    """Nothing would be left to watch."""
+    refusal = refused(body(event_type=" _-\u2003"))
+    assert (refusal.stage, refusal.error) == ("validate", "no_event_type")
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (None, "no_value"),
+        (b"", "not_json"),
+        (b" ", "not_json"),
+        (b"{", "not_json"),
+        (b"\xef\xbb\xbf{}", "not_json"),
+        (b"{} {}", "not_json"),
+        (b"{'a': 1}", "not_json"),
+        (b'{"a": "\x01"}', "not_json"),
+        (b'{"a": 01}', "not_json"),
+        (b"\xff", "not_utf8"),
+        (b'{"a": "\xed\xa0\x80"}', "not_utf8"),
+        ('{"a": 1}'.encode("utf-16"), "not_utf8"),
+        (b"[]", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b"NaN", "not_an_object"),
+        (b'"{}"', "not_an_object"),
+        (b"[" * 100_000, "nested_too_deep"),
+        (b'{"a":' * 600 + b"1" + b"}" * 600, "nested_too_deep"),
+        (spliced("unknown", "[" * 512 + "]" * 512), "nested_too_deep"),
+    ],
+)
+def test_bytes_that_are_no_json_object_are_refused_at_stage_parse(
+    value: bytes | None, error: str
+) -> None:
+    """Everything that is no object, however it fails, is one kind of bad."""
+    refusal = refused(value)
+    assert (refusal.stage, refusal.error) == ("parse", error)
+    assert refusal.reason.endswith(".")
+
+
+def test_a_text_may_have_512_levels_in_what_is_not_kept() -> None:
+    """The object itself is the first."""
+    assert accepted(spliced("unknown", "[" * 511 + "NaN" + "]" * 511))
+    assert accepted(spliced("unknown", '["\\"[\\\\", ' + "[" * 510 + "]" * 511))
+
+
+def test_of_duplicate_keys_the_last_wins() -> None:
+    """Both decoders agree, also where the first one alone would be refused."""
+    assert accepted(spliced("lead_id", '"lead-2"')).lead_id == "lead-2"
+    assert accepted(spliced("id", '1e400, "id": "e-1"')).id == "e-1"
+    assert refused(spliced("id", '"e-1", "id": 5')).error == "wrong_type"
+
+
+def test_timestamp_wins_over_its_alias() -> None:
+    """Also where it is bad; an absent or null one leaves the alias to speak."""
+    noon, later = "2026-01-01T12:00:00Z", "2026-01-01T12:00:01Z"
+    assert event(timestamp=noon, created_at=later).occurred_at == NOON
+    assert event(timestamp=noon, created_at=5).occurred_at == NOON
+    assert event(timestamp=None, created_at=later).occurred_at == NOON + 1000
+    assert event(created_at=later).occurred_at == NOON + 1000
+    assert refused(body(timestamp="", created_at=later)).reason.startswith("timestamp is not")
+
+
+@pytest.mark.parametrize("name", ["timestamp", "created_at"])
+def test_a_bad_time_is_refused_naming_its_field(name: str) -> None:
+    """Whichever field it came in."""
+    for value, error in ((5, "wrong_type"), (True, "wrong_type"), ("noon", "bad_timestamp")):
+        refusal = refused(body(**{name: value}))
+        assert (refusal.stage, refusal.error) == ("validate", error)
+        assert refusal.reason.startswith(f"{name} ")
+
+
+def test_an_event_without_a_time_occurred_when_its_record_says() -> None:
+    """The default is the record's timestamp, and there must be one."""
+    assert event().occurred_at == NOON
+    for none in (None, -1):
+        refusal = refused(body(), timestamp=none)
+        assert (refusal.stage, refusal.error) == ("validate", "missing_field")
+        assert refusal.reason.startswith("timestamp is required")
+    assert accepted(body(), timestamp=253_402_300_799_999).occurred_at == 253_402_300_799_999
+    assert refused(body(), timestamp=253_402_300_800_000).error == "bad_timestamp"
+
+
+def test_an_event_later_than_its_record_allows_is_refused() -> None:
+    """The bound itself is still taken; without a record timestamp there is no bound."""
+    on_it, over = body(timestamp="2026-01-01T13:00:00Z"), body(timestamp="2026-01-01T13:00:00.001Z")
+    assert accepted(on_it).occurred_at == NOON + HOUR
+    assert (refused(over).stage, refused(over).error) == ("validate", "too_far_in_future")
+    assert accepted(over, timestamp=None).occurred_at == NOON + HOUR + 1
+    assert accepted(over, timestamp=-1).occurred_at == NOON + HOUR + 1
+
+
+def test_an_event_without_an_id_gets_one_from_where_it_lies() -> None:
+    """Every redelivery has the same place, and no two messages share one."""
+    assert event().id == derived_id("events.raw", 3, 14, NOON)
+    places = [
+        ("t", 1, 2, 3),
+        ("t", 12, 3, 4),
+        ("t", 1, 23, 4),
+        ("t 1", 1, 2, 3),
+        ("3 t", 1, 2, 3),
+        ("t", 1, 2, 33),
+        ("t", 1, 2, None),
+    ]
+    ids = {derived_id(*place) for place in places}
+    assert len(ids) == len(places)
+    assert all(len(found) == 32 and int(found, 16) >= 0 for found in ids)
+    assert derived_id("t", 1, 2, None) == derived_id("t", 1, 2, -1)
+
+
+def test_a_replayed_event_keeps_the_id_and_time_of_its_original() -> None:
+    """The four headers stand in for the coordinates, for a missing id and a missing time."""
+    found = accepted(body(), headers=REPLAYED)
+    assert found.id == derived_id("events.raw", 7, 99, 1767225600000)
+    assert found.occurred_at == 1767225600000
+    assert accepted(body(id="e-1"), headers=REPLAYED).id == "e-1"
+    timed = accepted(body(timestamp="2026-01-01T12:00:00Z"), headers=REPLAYED)
+    assert (timed.id, timed.occurred_at) == (found.id, NOON)
+
+
+def test_a_replayed_original_without_a_timestamp_says_so() -> None:
+    """Its derived id is that of the original; there is no time to take from it."""
+    headers = (*REPLAYED[:3], ("original-timestamp", b"-1"))
+    timed = body(timestamp="2026-01-01T12:00:00Z")
+    assert accepted(timed, headers=headers).id == derived_id("events.raw", 7, 99, None)
+    assert refused(body(), headers=headers).error == "missing_field"
+
+
+def test_the_bound_on_the_future_is_the_records_own() -> None:
+    """A header cannot carry an event further into the future than its record stands for."""
+    headers = (*REPLAYED[:3], ("original-timestamp", str(NOON + HOUR + 1).encode()))
+    assert refused(body(), headers=headers).error == "too_far_in_future"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in REPLAYED])
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"x y", b"+2", b"1" * 250])
+def test_original_headers_that_are_not_all_well_formed_are_ignored(
+    name: str, value: bytes | None
+) -> None:
+    """A producer may send headers of the same name for its own ends."""
+    replaced = ((key, value if key == name else held) for key, held in REPLAYED)
+    headers = tuple((key, held) for key, held in replaced if held is not None)
+    found = accepted(body(), headers=headers)
+    assert (found.id, found.occurred_at) == (event().id, NOON)
+
+
+def test_other_headers_change_nothing() -> None:
+    """Tracing headers are everywhere."""
+    assert accepted(body(), headers=(("traceparent", b"00"),)).id == event().id

@@ -1,0 +1,110 @@
+"""Any bytes at all are read as the contract says, by an oracle that only follows its text, and alike by both decoders."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.pure.parse import derived_id, parse, read
+from processor.pure.types import Event, Rejected
+from tests import oracle_parse
+from tests.oracle_parse import Message, Raw, RefusedError
+from tests.traffic_bad import BAD, ODD_BUT_GOOD
+from tests.unit.json_texts import VALUES, event_texts
+from tests.unit.parse_records import BODY, HOUR, NOON, exactly, record, said
+
+TIMED = BODY | {"timestamp": "2026-01-01T12:00:00Z"}
+
+
+def derive(message: Message) -> str:
+    """The id of a message that names none."""
+    return derived_id(*message.place)
+
+
+def unsigned(value: Any) -> Any:
+    """The same with every zero unsigned."""
+    if isinstance(value, dict):
+        return {key: unsigned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unsigned(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def expected(message: Message) -> Raw | frozenset[str]:
+    """The event as the oracle reads it, or the stages its refusal may name."""
+    try:
+        return oracle_parse.read(message, HOUR, derive)
+    except RefusedError as error:
+        return error.stages
+
+
+def agree(value: bytes | None, timestamp: int | None = NOON) -> Event | Rejected:
+    """Parse and oracle say the same of the bytes; gives what they say."""
+    message = record(value, timestamp)
+    found, raw = parse(message, HOUR), expected(message)
+    if isinstance(found, Rejected):
+        assert isinstance(raw, frozenset), found
+        assert found.stage in raw
+        return found
+    assert isinstance(raw, Raw), found
+    said_by_both = (found.org_unit, found.id, found.lead_id, found.event_type, found.occurred_at)
+    assert said_by_both == (raw.org_unit, raw.id, raw.lead_id, raw.event_type, raw.at)
+    kept = repr(unsigned(raw.metadata))
+    assert repr(found.metadata) == repr(json.loads(found.metadata_json)) == kept
+    return found
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_messages_of_every_kind_are_refused(name: str) -> None:
+    """At the stage the contract allows."""
+    assert isinstance(agree(BAD[name](TIMED)), Rejected)
+
+
+@pytest.mark.parametrize("name", ODD_BUT_GOOD)
+def test_messages_that_only_look_bad_are_read(name: str) -> None:
+    """As the oracle reads them."""
+    assert isinstance(agree(ODD_BUT_GOOD[name](TIMED)), Event)
+
+
+@given(event_texts(), st.sampled_from([NOON, None, -1]))
+def test_json_texts_are_read_as_the_contract_says(text: str, timestamp: int | None) -> None:
+    """Whatever their fields hold."""
+    agree(text.encode(), timestamp)
+
+
+@given(VALUES | event_texts())
+def test_both_decoders_read_alike(text: str) -> None:
+    """Where the fast one accepts, the exact one accepts the same; where it does not, the exact one decides."""
+    value = text.encode()
+    assert said(read(value)) == said(exactly(value))
+
+
+@pytest.mark.parametrize("name", [*BAD, *ODD_BUT_GOOD])
+def test_both_decoders_read_the_adversarial_corpus_alike(name: str) -> None:
+    """Every message that is bad, or only looks so."""
+    value = (BAD | ODD_BUT_GOOD)[name](TIMED)
+    if value is not None:
+        assert said(read(value)) == said(exactly(value))
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=40))
+def test_any_bytes_are_refused_or_read(value: bytes) -> None:
+    """Never an exception."""
+    agree(value)
+
+
+@settings(max_examples=50)
+@given(event_texts(1), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), max_size=3))
+def test_an_event_with_damaged_bytes_is_refused_or_read(
+    text: str, damages: list[tuple[int, bytes]]
+) -> None:
+    """Each damage replaces one byte by up to three."""
+    value = text.encode()
+    for place, bytes_ in damages:
+        at = place % len(value)
+        value = value[:at] + bytes_ + value[at + 1 :] or b" "
+    agree(value)
+    assert said(read(value)) == said(exactly(value))
