@@ -4,18 +4,22 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 _POLL_S = 0.02
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], seconds: float = 10) -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T]], seconds: float = 10) -> T: ...
+@overload
+async def until(condition: Callable[[], T], seconds: float = 10) -> T: ...
+async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
     """The first true result of `condition`, sync or async; AssertionError with the last one after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
-        result: T = await found if inspect.isawaitable(found) else found
+        result = await found if inspect.isawaitable(found) else found
         if result:
             return result
         assert time.monotonic() < deadline, (

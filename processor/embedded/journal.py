@@ -12,9 +12,11 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
+from processor.embedded.processes import wait
 from processor.failures import StartRefused
 
 _PORTS = range(15_000, 32_000)  # below the ports that outgoing connections take, see `free_port`
+_OWNER_GONE_WITHIN_S = 2.0
 
 
 def free_port() -> int:
@@ -58,16 +60,21 @@ class Journal:
 
     def own(self) -> None:
         """Raises `StartRefused` while another process owns the directory."""
-        lock = self._path.with_suffix(".lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
+        self._lock = self._path.with_suffix(".lock").open("a")
+        # An owner that was killed a moment ago may still be on its way out.
+        if not wait(self._locked, _OWNER_GONE_WITHIN_S):
+            self.release()
             folder = self._path.parent
-            raise StartRefused(
-                f"another stack runs in {folder}: end it, or use another directory"
-            ) from error
-        self._lock = lock
+            raise StartRefused(f"another stack runs in {folder}: end it, or use another directory")
+
+    def _locked(self) -> bool:
+        if self._lock is None:
+            return False
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def release(self) -> None:
         """Lets another process own the directory."""

@@ -125,6 +125,11 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def stopped(process: psutil.Process) -> bool:
+    """Frozen, or dead."""
+    return not alive(process) or process.status() == psutil.STATUS_STOPPED
+
+
 def tree(process: psutil.Process) -> list[psutil.Process]:
     """The process and all below it, as far as they live."""
     with contextlib.suppress(psutil.NoSuchProcess):

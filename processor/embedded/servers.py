@@ -7,7 +7,18 @@ from typing import Protocol
 import psutil
 
 from processor.embedded.journal import Journal
-from processor.embedded.processes import Spawner, end, find, gone, guarded, owner, send, tree, wait
+from processor.embedded.processes import (
+    Spawner,
+    end,
+    find,
+    gone,
+    guarded,
+    owner,
+    send,
+    stopped,
+    tree,
+    wait,
+)
 from processor.embedded.recipes import Recipe
 from processor.failures import StartRefused
 
@@ -112,11 +123,16 @@ class Process:
         self._journal.stopped(self._name)
 
     def kill(self, number: int) -> None:
-        """Freezing and thawing reach all processes of the server, every other signal the main one."""
+        """Freezing and thawing reach all processes of the server, every other signal the main one.
+
+        When it returns, a killed server has gone and a frozen one stands still.
+        """
         if self._process is None:
             return
         family = tree(self._process)
         send(family if number in _EVERYONE else family[:1], number)
+        if number == signal.SIGSTOP:
+            wait(lambda: all(map(stopped, family)), STOP_WITHIN_S)
         if number == signal.SIGKILL:
             self._process.wait()
             gone(family, STOP_WITHIN_S)

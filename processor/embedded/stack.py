@@ -48,18 +48,10 @@ class Stack:
 
     def start(self) -> None:
         """All at once; returns when all serve.  Raises `StartRefused`, and then nothing runs."""
-        missing = [name for name, variable in VARIABLES.items() if not self._given.get(variable)]
-        self._servers = {
-            name: Named(self._given[variable])
-            for name, variable in VARIABLES.items()
-            if name not in missing
-        }
-        if missing:
-            self._journal = Journal(self._folder)
-            self._journal.own()
-            end_leftovers(self._journal)
-            self._servers |= self._made(missing, self._journal)
+        given = {name: self._given.get(variable, "") for name, variable in VARIABLES.items()}
+        self._servers = {name: Named(url) for name, url in given.items() if url}
         try:
+            self._own([name for name, url in given.items() if not url])
             self._each(lambda server: server.start())
         except BaseException:
             self.stop()
@@ -123,6 +115,14 @@ class Stack:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _own(self, names: list[str]) -> None:
+        """Takes the directory, where there is anything to start in it."""
+        if names:
+            self._journal = Journal(self._folder)
+            self._journal.own()
+            end_leftovers(self._journal)
+            self._servers |= self._made(names, self._journal)
 
     def _made(self, names: Iterable[str], journal: Journal) -> dict[str, Server]:
         match self._given.get("STACK", "") or "processes":
