@@ -59,7 +59,7 @@ def _database_url(value: object) -> object:
 
 
 Servers = Annotated[str, BeforeValidator(_servers)]
-Topic = Annotated[str, Field(pattern=r"^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$")]
+Topic = Annotated[str, Field(pattern=r"^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}\Z")]
 DurationMs = Annotated[int, BeforeValidator(_duration)]
 Port = Annotated[int, Field(ge=1, lt=_PORTS)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     consumer_group: str = Field(
         default="processor",
         validation_alias="CONSUMER_GROUP",
-        pattern=r"^[^\s\x00-\x1f]{1,200}$",
+        pattern=r"^[^\s\x00-\x1f]{1,200}\Z",
         description="1 to 200 characters without spaces",
     )
     processing_guarantee: Literal["exactly_once", "at_least_once"] = Field(
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     api_host: str = Field(
         default="127.0.0.1",
         validation_alias="API_HOST",
-        pattern=r"^\S+$",
+        pattern=r"^\S+\Z",
         description="a host or address",
     )
     api_port: Port = Field(default=8080, validation_alias="API_PORT", description=_PORT)

@@ -1,0 +1,230 @@
+"""What crosses a boundary: the models accept exactly what the contract says, and the documents made of them are fresh."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import schemas
+from processor.pure import enrich, parse
+from processor.pure.faults import Fault
+from processor.pure.letters import dead_letter
+from processor.pure.types import EnrichedRow, Rejected
+from schemas.examples import EXAMPLES
+from schemas.generate import DIRECTORY, documents
+from tests.traffic_bad import BAD, ODD_BUT_GOOD
+from tests.unit.json_texts import event_texts
+from tests.unit.parse_records import ASKED, BODY, merged, record
+
+FROZEN = json.loads(Path(__file__).with_name("enriched_event_v1.json").read_text())
+ENRICHED = [dict(found) for found in EXAMPLES["EnrichedEvent"]]
+ORGANIC, INORGANIC, GROUPED, MATCHED = ENRICHED
+LETTER = dict(EXAMPLES["DeadLetter"][0])
+
+
+def test_the_generated_documents_are_what_the_models_say() -> None:
+    """``python -m schemas`` writes them anew."""
+    expected = documents()
+    found = [*(DIRECTORY / "generated").glob("*.json"), DIRECTORY / "asyncapi.json"]
+    assert {path: path.read_text() for path in found} == expected
+
+
+def test_within_a_schema_version_an_enriched_event_only_gains_fields() -> None:
+    """A reader of version 1 reads all that is ever published as version 1."""
+    assert schemas.SCHEMA_VERSION == 1
+    now = schemas.EnrichedEvent.model_json_schema()
+    assert {name: now["properties"][name] for name in FROZEN["properties"]} == FROZEN["properties"]
+    assert set(now["required"]) >= set(FROZEN["required"])
+    for name, frozen in FROZEN["$defs"].items():
+        kept = {field: now["$defs"][name]["properties"][field] for field in frozen["properties"]}
+        assert kept == frozen["properties"]
+        assert set(now["$defs"][name]["required"]) >= set(frozen["required"])
+
+
+def test_the_worker_says_the_schema_version_of_the_models() -> None:
+    """The header and the model change together."""
+    assert str(schemas.SCHEMA_VERSION).encode() == enrich.SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_every_example_is_read(name: str) -> None:
+    """Those of the documents are good ones."""
+    for found in EXAMPLES[name]:
+        read = getattr(schemas, name).model_validate(found)
+        assert read.model_dump(mode="json", exclude_unset=True) == found
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_a_reader_ignores_fields_it_does_not_know(name: str) -> None:
+    """So that the writer can be upgraded first."""
+    found = dict(EXAMPLES[name][0])
+    model = getattr(schemas, name)
+    assert model.model_validate({**found, "new": 1}) == model.model_validate(found)
+
+
+def test_models_are_frozen() -> None:
+    """What was read does not change."""
+    event = schemas.RawEvent.model_validate(BODY)
+    with pytest.raises(ValidationError, match="frozen"):
+        event.org_unit = "other"  # type: ignore[misc]
+
+
+def alike(data: bytes) -> None:
+    """The model and the worker's own reader accept, refuse and read the same."""
+    theirs = parse.read(data)
+    try:
+        ours = schemas.RawEvent.from_json(data)
+    except ValueError:
+        assert isinstance(theirs, Fault)
+        return
+    assert not isinstance(theirs, Fault), theirs
+    assert (ours.org_unit, ours.id, ours.lead_id) == (theirs.org_unit, theirs.id, theirs.lead_id)
+    assert schemas.normalise_event_type(ours.event_type) == theirs.event_type
+    assert ours.occurred_at == theirs.occurred_at
+    assert repr(ours.metadata) == repr(theirs.metadata)
+
+
+@pytest.mark.parametrize("kind", sorted(BAD | ODD_BUT_GOOD))
+def test_model_and_worker_read_every_kind_of_odd_message_alike(kind: str) -> None:
+    """The worker's reader is faster, not different."""
+    data = (BAD | ODD_BUT_GOOD)[kind](dict(BODY))
+    if data is not None:
+        alike(data)
+
+
+@given(event_texts())
+@example('{"org_unit":"a","lead_id":"b","event_type":"c","metadata":{"n":-0.0,"e":1e-400}}')
+@example('{"org_unit":"a","lead_id":"b","event_type":"c","timestamp":null,"created_at":"x"}')
+@example('{"org_unit":"a","lead_id":"b","event_type":"c","created_at":5,"timestamp":"x"}')
+def test_model_and_worker_read_any_event_text_alike(text: str) -> None:
+    """Any values in any members, repeated ones too."""
+    alike(text.encode())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"kind": "unmerge"},
+        {"kind": None, "requested_by": None},
+        {"requested_by": "ann"},
+        {"source_lead_ids": ["a"] * 500},
+        {"source_lead_ids": ["a"] * 501},
+        {"source_lead_ids": []},
+        {"source_lead_ids": ["a", ""]},
+        {"source_lead_ids": ["a", 1]},
+        {"source_lead_ids": ["x" * 129]},
+        {"source_lead_ids": ["a\0"]},
+        {"source_lead_ids": "a"},
+        {"source_lead_ids": None},
+        {"target_lead_id": ""},
+        {"target_lead_id": 7},
+        {"org_unit": None},
+        {"kind": "split"},
+        {"kind": True},
+        {"requested_by": 1},
+        {"requested_by": "a\0"},
+        {"extra": [1]},
+    ],
+)
+def test_model_and_worker_read_merge_commands_alike(changed: dict[str, Any]) -> None:
+    """The two agree on what is one, and on what it says."""
+    data = json.dumps(ASKED | changed).encode()
+    theirs = merged(data)
+    try:
+        ours = schemas.MergeCommand.from_json(data)
+    except ValueError:
+        assert isinstance(theirs, Rejected)
+        return
+    assert not isinstance(theirs, Rejected), theirs
+    assert (ours.org_unit, ours.target_lead_id) == (theirs.org_unit, theirs.target_lead_id)
+    assert tuple(dict.fromkeys(ours.source_lead_ids)) == theirs.source_lead_ids
+    assert (ours.requested_by, ours.kind) == (theirs.requested_by, theirs.kind)
+
+
+@pytest.mark.parametrize("good", ENRICHED, ids=["organic", "velocity", "burst", "attribute"])
+def test_what_the_worker_publishes_is_an_enriched_event(good: dict[str, Any]) -> None:
+    """Field by field what the model says, and no field more."""
+    times: dict[str, Any] = {"created_at": 1_714_557_600_000, "received_at": 1_714_557_600_250}
+    row = {name: value for name, value in good.items() if name not in {"id", "metadata", *times}}
+    metadata = json.dumps(good["metadata"]).encode()
+    stored = EnrichedRow(event_id=good["id"], metadata_json=metadata, **row, **times)
+    written = json.loads(enrich.enriched(stored))
+    assert written == good
+    assert schemas.EnrichedEvent.model_validate(written).model_dump(mode="json") == good
+    names = {name: value.decode() for name, value in enrich.headers(stored)}
+    assert schemas.EnrichedHeaders.model_validate(names).event_id == good["id"]
+
+
+@pytest.mark.parametrize(
+    ("good", "wrong"),
+    [
+        (ORGANIC, {"suppression_reason": "robot"}),
+        (ORGANIC, {"suppression_reason": "inorganic"}),
+        (ORGANIC, {"suppressed_by": INORGANIC["suppressed_by"]}),
+        (ORGANIC, {"original_lead_id": "lead-1"}),
+        (ORGANIC, {"created_at": "2024-05-01T10:00:00Z"}),
+        (ORGANIC, {"created_at": "2024-05-01T10:00:00.000+00:00"}),
+        (ORGANIC, {"created_at": "2024-13-01T10:00:00.000Z"}),
+        (ORGANIC, {"received_at": 1714557600000}),
+        (ORGANIC, {"metadata": None}),
+        (ORGANIC, {"metadata": {"n": float("nan")}}),
+        (ORGANIC, {"lead_id": 7}),
+        (INORGANIC, {"suppressed_by": GROUPED["suppressed_by"]}),
+        (INORGANIC, {"suppressed_by": MATCHED["suppressed_by"]}),
+        (GROUPED, {"suppressed_by": INORGANIC["suppressed_by"]}),
+        (MATCHED, {"suppressed_by": {**MATCHED["suppressed_by"], "filter_version": 0}}),
+        (MATCHED, {"suppressed_by": {**MATCHED["suppressed_by"], "filter_id": "MF"}}),
+        (MATCHED, {"suppressed_by": {}}),
+        (MATCHED, {"suppressed_by": []}),
+    ],
+)
+def test_a_wrong_enriched_event_is_refused(good: dict[str, Any], wrong: dict[str, Any]) -> None:
+    """Reason and filter belong together; times have one spelling."""
+    with pytest.raises(ValidationError):
+        schemas.EnrichedEvent.model_validate({**good, **wrong})
+
+
+@pytest.mark.parametrize("name", sorted(ORGANIC))
+def test_every_field_of_an_enriched_event_is_there(name: str) -> None:
+    """Null is said, never left out."""
+    with pytest.raises(ValidationError, match="Field required"):
+        schemas.EnrichedEvent.model_validate({k: v for k, v in ORGANIC.items() if k != name})
+
+
+@pytest.mark.parametrize("payload", [b"\xff{", b"", None])
+@pytest.mark.parametrize("room", [10_000, 10])
+def test_what_the_worker_sends_to_the_dead_topic_is_a_dead_letter(
+    payload: bytes | None, room: int
+) -> None:
+    """The payload comes back from it, or its hash where it does not fit."""
+    rejected = Rejected(record(payload), "parse", "not_json", "The value is not JSON.")
+    letter = schemas.DeadLetter.model_validate_json(dead_letter(rejected, room))
+    assert (letter.topic, letter.partition, letter.offset) == ("events.raw", 3, 14)
+    if letter.payload_base64 is not None:
+        assert base64.b64decode(letter.payload_base64) == payload
+    assert (letter.payload_sha256 is not None) == (payload is not None and room == 10)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"stage": "lost"}, {"error": "Not JSON"}, {"offset": -1}, {"partition": "0"}, {"reason": ""}],
+)
+def test_a_wrong_dead_letter_is_refused(wrong: dict[str, Any]) -> None:
+    """Stage and error are codes, coordinates are numbers."""
+    with pytest.raises(ValidationError):
+        schemas.DeadLetter.model_validate({**LETTER, **wrong})
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(" _-\t\x85\u2003aB")))
+def test_an_event_type_is_title_case_words(text: str) -> None:
+    """Runs of whitespace, ``_`` and ``-`` separate words; each is capitalised; one space joins."""
+    separated = "".join(" " if c.isspace() or c in "_-" else c for c in text)
+    assert schemas.normalise_event_type(text) == " ".join(
+        word.capitalize() for word in separated.split()
+    )
