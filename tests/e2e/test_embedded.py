@@ -202,7 +202,6 @@ def test_a_directory_has_one_owner(
     assert all(map(_lives, pids))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_it_runs_without_root_too(
     folder: Path, own: Callable[..., tuple[subprocess.Popen[str], list[int]]]
 ) -> None:
@@ -219,7 +218,9 @@ def test_it_runs_without_root_too(
 
 
 def _as_nobody() -> list[str]:
-    """Becomes nobody; may read, never write, what root keeps to itself, as Python below /root."""
+    """Root becomes nobody, who may read, never write, what root keeps to itself, as its Python."""
+    if os.geteuid() != 0:
+        return []
     power = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     step = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     works = subprocess.run([*step, sys.executable, "-c", ""], check=False, capture_output=True)
