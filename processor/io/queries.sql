@@ -2,7 +2,7 @@
 -- Events and the past of windows (store.py)
 
 -- name: record
-SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: newest_event
 -- The newest event time any lane has committed, ms.

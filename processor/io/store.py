@@ -6,6 +6,7 @@ import orjson
 
 from processor.io.postgres import Conflict, Postgres
 from processor.ports import Answer, KnownIds, Recorded, StaleRoots, StaleRules, Stored
+from processor.pure.origin import timestamp_of
 from processor.pure.types import Facts, Root, Ruling
 
 
@@ -21,7 +22,7 @@ class Events:
         newest = max(ruling.case.event.occurred_at for ruling in rulings)
         try:
             rows = await self._postgres.fetch(
-                "record", source.topic, source.partition, rules, newest, *_columns(rulings)
+                "record", source.topic, source.partition, rules, newest, *_columns(rulings, rules)
             )
         except Conflict as conflict:
             return _conflict(rulings, conflict.detail)
@@ -29,34 +30,44 @@ class Events:
         return Recorded(received_at, {row[0] - 1: Stored(*row[2:]) for row in known})
 
 
-def _columns(rulings: Sequence[Ruling]) -> tuple[list[object], ...]:
-    cases = [ruling.case for ruling in rulings]
-    events = [case.event for case in cases]
+def _columns(rulings: Sequence[Ruling], rules: int) -> tuple[str, ...]:
+    events = [ruling.case.event for ruling in rulings]
+    rare = [told for n, ruling in enumerate(rulings, 1) if len(told := _rare(n, ruling, rules)) > 1]
     return (
-        [event.org_unit for event in events],
-        [event.id for event in events],
-        [event.lead_id for event in events],
-        [case.root.lead_id for case in cases],
-        [case.root.epoch for case in cases],
-        [event.event_type for event in events],
-        [event.metadata_json.decode() for event in events],
-        [ruling.reason for ruling in rulings],
-        [_json(ruling.suppressed_by) for ruling in rulings],
-        [event.occurred_at for event in events],
-        [event.record.offset for event in events],
-        [_timestamp(event.record.timestamp) for event in events],
-        [ruling.facts.counted for ruling in rulings],
-        [ruling.facts.rules for ruling in rulings],
-        [_json({str(k): v for k, v in ruling.facts.exceeded.items()} or None) for ruling in rulings],
+        _json([event.org_unit for event in events]),
+        _json([event.id for event in events]),
+        _json([event.lead_id for event in events]),
+        _json([event.event_type for event in events]),
+        (b"[" + b",".join([event.metadata_json for event in events]) + b"]").decode(),
+        _json([event.occurred_at for event in events]),
+        _json([event.record.offset for event in events]),
+        _json([timestamp_of(event.record) for event in events]),
+        _json(rare),
     )
 
 
-def _json(value: object) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
+def _rare(n: int, ruling: Ruling, rules: int) -> dict[str, object]:
+    """What is not plain about a ruling, beside its number."""
+    told: dict[str, object] = {"n": n}
+    root, facts = ruling.case.root, ruling.facts
+    if root.lead_id != ruling.case.event.lead_id:
+        told["root"] = root.lead_id
+    if root.epoch:
+        told["epoch"] = root.epoch
+    if ruling.reason is not None:
+        told["reason"] = ruling.reason
+        told["by"] = ruling.suppressed_by
+    if facts.rules != rules:
+        told["judged"] = facts.rules
+    if not facts.counted:
+        told["counted"] = False
+    if facts.exceeded:
+        told["exceeded"] = {str(revision): burst for revision, burst in facts.exceeded.items()}
+    return told
 
 
-def _timestamp(timestamp: int | None) -> int | None:
-    return timestamp if timestamp is not None and timestamp >= 0 else None
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _conflict(rulings: Sequence[Ruling], detail: str) -> StaleRules | StaleRoots | KnownIds:

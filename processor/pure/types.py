@@ -1,6 +1,7 @@
 """The vocabulary of the decision path: what parse, triage, velocity and the pipeline hand each other.
 
 Everything here is a frozen value.  Times are integers: milliseconds since 1970 (UTC), event time unless a name says otherwise.
+What exists once for an event is in no cycle, so the garbage collector need not look at it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Rejected(Struct, frozen=True):
     """A sentence that names the field."""
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """A raw event that passed ``parse``."""
 
     record: Record
@@ -126,14 +127,14 @@ class Rules(Struct, frozen=True):
     org_units: Mapping[str, OrgRules]
 
 
-class Root(Struct, frozen=True):
+class Root(Struct, frozen=True, gc=False):
     """The surviving lead of a lead, and the epoch of its class (the last merge or unmerge that touched it, 0 for nearly all)."""
 
     lead_id: str
     epoch: int
 
 
-class Case(Struct, frozen=True):
+class Case(Struct, frozen=True, gc=False):
     """An event with everything needed to judge it but the past."""
 
     event: Event
@@ -146,7 +147,7 @@ class Case(Struct, frozen=True):
     """The velocity filters whose windows it enters; empty unless counted."""
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False):
     """What the committed past says about one event in one window."""
 
     count: int
@@ -161,7 +162,7 @@ class Seen(Struct, frozen=True):
     """Burst of an exceeding event less than W away, other than itself; only for keep-first filters."""
 
 
-class Facts(Struct, frozen=True):
+class Facts(Struct, frozen=True, gc=False):
     """What the first committed row of an event did to windows."""
 
     counted: bool
@@ -171,7 +172,7 @@ class Facts(Struct, frozen=True):
     """Revision of each keep-first filter that it exceeded → burst id."""
 
 
-class Ruling(Struct, frozen=True):
+class Ruling(Struct, frozen=True, gc=False):
     """The verdict on one event, before it is stored."""
 
     case: Case
@@ -180,7 +181,7 @@ class Ruling(Struct, frozen=True):
     facts: Facts
 
 
-class EnrichedRow(Struct, frozen=True):
+class EnrichedRow(Struct, frozen=True, gc=False):
     """A stored event as it is published; its times lie in the years 1 to 9999."""
 
     event_id: str
@@ -198,7 +199,7 @@ class EnrichedRow(Struct, frozen=True):
     suppressed_by: Mapping[str, Json] | None
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One record to publish."""
 
     topic: str

@@ -31,12 +31,13 @@ $$;
 --   {"roots": [[ordinal, root, epoch], ...]}             a lead's root or epoch is not the one used
 --   {"known": [[ordinal, other, counted, rules, exceeded], ...]}  a known id with another body (other), or with other facts
 --
+-- Columns come as JSON arrays: a client renders them many times faster than arrays of Postgres.  Most events are plain: no
+-- suppression, counted, not merged, judged by these rules.  p_rare tells of the others, by ordinal.
 -- Statements are separate on purpose: each sees what was committed while the locks were waited for.
 CREATE FUNCTION record_batch(
     p_topic text, p_partition integer, p_rules bigint, p_newest bigint,
-    p_org text[], p_id text[], p_raw text[], p_root text[], p_epoch bigint[], p_type text[],
-    p_metadata text[], p_reason text[], p_by text[], p_occurred timestamptz[], p_offset bigint[], p_timestamp bigint[],
-    p_counted boolean[], p_judged bigint[], p_exceeded text[]
+    p_org json, p_id json, p_raw json, p_type json, p_metadata json, p_occurred json, p_offset json, p_timestamp json,
+    p_rare json
 ) RETURNS TABLE (
     ordinal bigint, batch bigint, received_at timestamptz, suppression_reason text, suppressed_by jsonb,
     same_message boolean, deleted boolean
@@ -44,6 +45,14 @@ CREATE FUNCTION record_batch(
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
+    v_org      text[] := ARRAY(SELECT json_array_elements_text(p_org));
+    v_id       text[] := ARRAY(SELECT json_array_elements_text(p_id));
+    v_raw      text[] := ARRAY(SELECT json_array_elements_text(p_raw));
+    v_type     text[] := ARRAY(SELECT json_array_elements_text(p_type));
+    v_metadata json[] := ARRAY(SELECT json_array_elements(p_metadata));
+    v_occurred text[] := ARRAY(SELECT json_array_elements_text(p_occurred));
+    v_offset   text[] := ARRAY(SELECT json_array_elements_text(p_offset));
+    v_time     text[] := ARRAY(SELECT json_array_elements_text(p_timestamp));
     v_bucket   integer;
     v_revision bigint;
     v_wrong    jsonb;
@@ -53,7 +62,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(7701, 0);
     FOR v_bucket IN
-        SELECT DISTINCT lead_bucket(o, l) FROM unnest(p_org, p_raw) AS u (o, l) ORDER BY 1
+        SELECT DISTINCT lead_bucket(o, l) FROM unnest(v_org, v_raw) AS u (o, l) ORDER BY 1
     LOOP
         PERFORM pg_advisory_xact_lock_shared(7702, v_bucket);
     END LOOP;
@@ -64,11 +73,12 @@ BEGIN
             USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('rules', v_revision)::text;
     END IF;
 
-    SELECT jsonb_agg(jsonb_build_array(n, coalesce(r.to_lead, raw), coalesce(e.epoch, 0))) INTO v_wrong
-    FROM unnest(p_org, p_raw, p_root, p_epoch) WITH ORDINALITY AS u (org, raw, root, epoch, n)
+    SELECT jsonb_agg(jsonb_build_array(u.n, coalesce(r.to_lead, raw), coalesce(e.epoch, 0))) INTO v_wrong
+    FROM unnest(v_org, v_raw) WITH ORDINALITY AS u (org, raw, n)
+    LEFT JOIN json_to_recordset(p_rare) AS x (n bigint, root text, epoch bigint) ON x.n = u.n
     LEFT JOIN lead_redirects r ON r.org_unit = org AND r.from_lead = raw
     LEFT JOIN lead_epochs e ON e.org_unit = org AND e.lead_id = coalesce(r.to_lead, raw)
-    WHERE coalesce(r.to_lead, raw) <> root OR coalesce(e.epoch, 0) <> u.epoch;
+    WHERE coalesce(r.to_lead, raw) <> coalesce(x.root, raw) OR coalesce(e.epoch, 0) <> coalesce(x.epoch, 0);
     IF v_wrong IS NOT NULL THEN
         RAISE EXCEPTION 'leads were merged' USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('roots', v_wrong)::text;
     END IF;
@@ -78,24 +88,27 @@ BEGIN
     INSERT INTO events (
         org_unit, id, lead_id, original_lead_id, event_type, metadata, suppression_reason, suppressed_by, occurred_at,
         received_at, source_topic, source_partition, source_offset, source_timestamp, batch, rules, counted, exceeded)
-    SELECT org, id, root, CASE WHEN root <> raw THEN raw END, type, metadata::jsonb, reason, by::jsonb, occurred,
-        v_now, p_topic, p_partition, o, ts, v_batch, judged, counted, exceeded::jsonb
-    FROM unnest(p_org, p_id, p_raw, p_root, p_type, p_metadata, p_reason, p_by, p_occurred, p_offset, p_timestamp,
-        p_counted, p_judged, p_exceeded)
-        AS u (org, id, raw, root, type, metadata, reason, by, occurred, o, ts, counted, judged, exceeded)
+    SELECT org, id, coalesce(x.root, raw), CASE WHEN x.root <> raw THEN raw END, type, metadata::jsonb, x.reason, x.by,
+        ms_event(occurred::bigint), v_now, p_topic, p_partition, o::bigint, ts::bigint, v_batch,
+        coalesce(x.judged, p_rules), coalesce(x.counted, true), x.exceeded
+    FROM unnest(v_org, v_id, v_raw, v_type, v_metadata, v_occurred, v_offset, v_time) WITH ORDINALITY
+        AS u (org, id, raw, type, metadata, occurred, o, ts, n)
+    LEFT JOIN json_to_recordset(p_rare)
+        AS x (n bigint, root text, reason text, by jsonb, judged bigint, counted boolean, exceeded jsonb) ON x.n = u.n
     ORDER BY org COLLATE "C", id COLLATE "C"  -- two lanes with the same ids meet them in the same order: no deadlock
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS v_stored = ROW_COUNT;
 
-    IF v_stored < cardinality(p_id) THEN
+    IF v_stored < cardinality(v_id) THEN
         SELECT jsonb_agg(jsonb_build_array(n, other, counted, rules, exceeded)) INTO v_wrong
         FROM (
             SELECT u.n, e.counted, e.rules, e.exceeded,
-                coalesce(e.original_lead_id, e.lead_id) <> u.raw OR e.event_type <> u.type OR e.occurred_at <> u.occurred AS other,
-                e.counted <> u.counted OR e.exceeded IS DISTINCT FROM u.exceeded::jsonb AS differs
-            FROM unnest(p_org, p_id, p_raw, p_type, p_occurred, p_counted, p_exceeded) WITH ORDINALITY
-                AS u (org, id, raw, type, occurred, counted, exceeded, n)
-            JOIN events e ON e.org_unit = u.org AND e.id = u.id
+                coalesce(e.original_lead_id, e.lead_id) <> raw OR e.event_type <> type
+                    OR e.occurred_at <> ms_event(occurred::bigint) AS other,
+                e.counted <> coalesce(x.counted, true) OR e.exceeded IS DISTINCT FROM x.exceeded AS differs
+            FROM unnest(v_org, v_id, v_raw, v_type, v_occurred) WITH ORDINALITY AS u (org, id, raw, type, occurred, n)
+            JOIN events e ON e.org_unit = org AND e.id = u.id
+            LEFT JOIN json_to_recordset(p_rare) AS x (n bigint, counted boolean, exceeded jsonb) ON x.n = u.n
             WHERE e.batch <> v_batch
         ) k
         WHERE other OR differs;
@@ -110,14 +123,14 @@ BEGIN
     END IF;
 
     RETURN QUERY SELECT 0::bigint, v_batch, v_now, NULL::text, NULL::jsonb, NULL::boolean, NULL::boolean;
-    IF v_stored < cardinality(p_id) THEN
+    IF v_stored < cardinality(v_id) THEN
         RETURN QUERY
         SELECT u.n, e.batch, e.received_at, e.suppression_reason::text, e.suppressed_by,
-            e.source_topic = p_topic AND e.source_partition = p_partition AND e.source_offset = u.o
-                AND e.source_timestamp IS NOT DISTINCT FROM u.ts,
+            e.source_topic = p_topic AND e.source_partition = p_partition AND e.source_offset = o::bigint
+                AND e.source_timestamp IS NOT DISTINCT FROM ts::bigint,
             e.deleted_at IS NOT NULL
-        FROM unnest(p_org, p_id, p_offset, p_timestamp) WITH ORDINALITY AS u (org, id, o, ts, n)
-        JOIN events e ON e.org_unit = u.org AND e.id = u.id
+        FROM unnest(v_org, v_id, v_offset, v_time) WITH ORDINALITY AS u (org, id, o, ts, n)
+        JOIN events e ON e.org_unit = org AND e.id = u.id
         WHERE e.batch <> v_batch;
     END IF;
 END $$;
