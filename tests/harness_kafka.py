@@ -60,9 +60,7 @@ async def read_topic(
 
 
 async def _partitions(consumer: Any, topic: str) -> list[TopicPartition]:
-    await consumer._client.force_metadata_update()
-    numbers = consumer._client.cluster.partitions_for_topic(topic)
-    assert numbers, f"topic {topic} does not exist"
+    numbers = await consumer._client._wait_on_metadata(topic)
     return [TopicPartition(topic, number) for number in sorted(numbers)]
 
 

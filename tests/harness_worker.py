@@ -23,6 +23,7 @@ class Worker:
     log: Path
     command: Sequence[str] = ("worker",)
     metrics_port: int = field(default_factory=free_port)
+    module: str = "processor"
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -32,7 +33,7 @@ class Worker:
             "LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-m", "processor", *self.command]
+        command = [sys.executable, "-m", self.module, *self.command]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 guarded(command, signal.SIGKILL, None),
