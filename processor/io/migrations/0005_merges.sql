@@ -164,11 +164,12 @@ BEGIN
 END $$;
 
 -- One chunk of one move: rows in the order of events_by_lead from where the last chunk ended.  How many it looked at, how many
--- it moved, and the last one.
+-- it moved, and the last one.  The settings make it look at those rows alone, by index, however old the statistics are.
 CREATE FUNCTION move_chunk(
     p_move lead_moves, p_limit bigint,
     OUT seen bigint, OUT moved bigint, OUT last_type text, OUT last_time timestamptz, OUT last_id text)
-LANGUAGE sql VOLATILE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE sql VOLATILE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     WITH chunk AS MATERIALIZED (
         SELECT id, event_type, occurred_at, coalesce(original_lead_id, lead_id) AS raw FROM events
         WHERE org_unit = p_move.org_unit AND lead_id = p_move.from_lead
@@ -179,7 +180,7 @@ LANGUAGE sql VOLATILE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
         FROM chunk c
         JOIN events e ON e.org_unit = p_move.org_unit AND e.id = c.id
         LEFT JOIN lead_redirects r ON r.org_unit = p_move.org_unit AND r.from_lead = c.raw
-        WHERE e.lead_id = p_move.from_lead AND e.lead_id <> coalesce(r.to_lead, c.raw)
+        WHERE e.lead_id <> coalesce(r.to_lead, c.raw)  -- nothing on from_lead: the rows are to be found by their ids
         ORDER BY e.id FOR UPDATE OF e  -- the same order as in every other chunk and in deletes: no deadlock
     ), moved AS (
         UPDATE events e SET lead_id = s.root, original_lead_id = nullif(s.raw, s.root) FROM strays s
