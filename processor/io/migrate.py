@@ -47,6 +47,8 @@ async def migrate(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> Seq
     try:
         await connection.execute(_MUTEX)
         return await _apply(connection, migrations)
+    except (asyncpg.PostgresError, OSError) as error:
+        raise StartRefused(f"cannot migrate the database: {error}") from error
     finally:
         await connection.close()
 
