@@ -12,6 +12,7 @@ from processor.failures import Failure
 from schemas import FilterFile
 
 _KINDS = {"velocity_filters": "velocity filter", "metadata_filters": "metadata filter"}
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 _PLAIN_WORDS = (
     (r"^Value error, ", ""),
     (r"^Extra inputs are not permitted$", "there is no such field"),
@@ -43,6 +44,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes the line breaks it would else write bare, and read as spaces."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _LINE_BREAKS.intersection(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def read(path: Path) -> FilterFile:
     """Raises `BadFile`."""
     try:
@@ -61,7 +74,7 @@ def read(path: Path) -> FilterFile:
 def write(file: FilterFile) -> str:
     """YAML that `read` reads as the same."""
     document = file.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _innermost(error: ValidationError) -> Sequence[tuple[Sequence[int | str], str]]:

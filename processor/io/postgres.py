@@ -59,7 +59,7 @@ async def translated() -> AsyncIterator[None]:
         raise Unstorable(error.sqlstate or type(error).__name__) from error
     except asyncpg.PostgresError as error:
         if error.sqlstate == "LR001":
-            raise Conflict(str(error), error.detail) from error
+            raise Conflict(str(error), error.detail or "") from error
         if not isinstance(error, _TRANSIENT):
             raise
         raise Retryable("postgres", f"{type(error).__name__}: {error}") from error

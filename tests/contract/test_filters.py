@@ -1,0 +1,213 @@
+"""Filters on a real Postgres: a change is one transaction, and says exactly what it changed."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from processor.io import filters
+from tests import harness
+from tests.contract.filter_world import Book, book, file, metadata, velocity
+
+__all__ = ["book"]
+
+
+async def test_applying_twice_changes_nothing_the_second_time(book: Book) -> None:
+    """Versions stay, and workers need not reload."""
+    wanted = {"acme": [velocity("b"), velocity("a"), metadata()], "other": [velocity()]}
+    assert await book.apply(**wanted) == (4, 0, 0, 0)
+    revision = await book.revision()
+    assert await book.apply(**wanted) == (0, 0, 0, 4)
+    assert await book.revision() == revision
+    assert await book.column("version", "a") == 1
+
+
+async def test_a_file_is_declarative_for_each_org_unit_it_names(book: Book) -> None:
+    """Absent filters are deleted there, and nowhere else."""
+    await book.apply(acme=[velocity("a"), velocity("b"), metadata()], other=[velocity()])
+    assert await book.apply(acme=[velocity("a", threshold=4), velocity("c")]) == (1, 1, 2, 0)
+    kept = await filters.export(book.postgres, None)
+    assert {
+        unit: [f.id for f in found.velocity_filters] for unit, found in kept.org_units.items()
+    } == {"acme": ["a", "c"], "other": ["vf"]}
+    assert await book.apply(acme=[]) == (0, 0, 2, 0)
+    assert list((await filters.export(book.postgres, None)).org_units) == ["other"]
+
+
+async def test_all_changes_of_a_file_are_one_revision(book: Book) -> None:
+    """A worker sees all of them or none; rows that did not change keep their revision."""
+    await book.apply(acme=[velocity("a"), velocity("b")], other=[velocity()])
+    before = await book.revision()
+    await book.apply(acme=[velocity("a"), velocity("b", name="New")], other=[])
+    after = await book.revision()
+    assert after > before
+    revisions = [await book.column("revision", one) for one in ("a", "b")]
+    assert (revisions, await book.column("revision", org_unit="other")) == ([before, after], after)
+
+
+async def test_no_two_filters_of_a_file_share_their_windows(book: Book) -> None:
+    """Windows and rows know a filter by its window revision alone; older rows have older rules."""
+    before = await book.revision()
+    await book.apply(acme=[velocity("a"), velocity("b"), velocity("c", event_type="other")])
+    revisions = {await book.column("window_revision", one) for one in ("a", "b", "c")}
+    assert len(revisions) == 3
+    assert before < min(revisions) <= max(revisions) == await book.revision()
+
+
+async def test_a_version_counts_changes_and_goes_on_after_a_deletion(book: Book) -> None:
+    """Also when the id comes back as the other kind; each version is kept with who made it."""
+    steps: list[tuple[list[dict[str, Any]], int]] = [
+        ([velocity()], 1),
+        ([velocity(threshold=4)], 2),
+        ([velocity(threshold=4)], 2),
+        ([velocity(threshold=4, name="New")], 3),
+        ([], 3),
+        ([], 3),
+        ([metadata("vf")], 4),
+        ([velocity()], 5),
+    ]
+    for wanted, version in steps:
+        await book.apply(acme=wanted)
+        assert await book.column("version") == version
+    assert await book.history() == [
+        (1, "velocity", False, "ann"),
+        (2, "velocity", False, "ann"),
+        (3, "velocity", False, "ann"),
+        (3, "velocity", True, "ann"),
+        (4, "metadata", False, "ann"),
+        (5, "velocity", False, "ann"),
+    ]
+
+
+async def test_an_id_that_changes_its_kind_is_one_change(book: Book) -> None:
+    """It is neither a new filter nor a deleted one."""
+    await book.apply(acme=[velocity()])
+    assert await book.apply(acme=[metadata("vf")]) == (0, 1, 0, 0)
+    assert await book.column("window_revision") is None
+    assert await book.apply(acme=[velocity()]) == (0, 1, 0, 0)
+    assert await book.column("window_revision") == await book.revision()
+
+
+async def test_a_filter_that_is_the_same_in_other_words_is_unchanged(book: Book) -> None:
+    """Event types are normalised, defaults may be left out."""
+    await book.apply(acme=[velocity(), metadata(event_type="page_view")])
+    same = [
+        velocity(event_type="Page View", keep_first=False, enabled=True),
+        metadata(event_type="PAGE-view"),
+    ]
+    assert await book.apply(acme=same) == (0, 0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(1, 1.0), (1, True), (1.0, "1.0"), (0.0, -0.0), ("a", "A")]
+)
+async def test_values_that_only_python_takes_for_equal_are_changes(
+    book: Book, before: Any, after: Any
+) -> None:
+    """Their texts differ, and conditions compare texts."""
+    await book.apply(acme=[metadata("mf", before)])
+    assert await book.apply(acme=[metadata("mf", after)]) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "value", [-0.0, 1e19, 1e22, 1e300, 5e-324, 0.1, 2**64 - 1, -(2**63), True, "ŉ\u2028😀\\"]
+)
+async def test_every_value_comes_back_as_it_was_written(book: Book, value: Any) -> None:
+    """Else it would count as changed each time."""
+    await book.apply(acme=[metadata("mf", value)])
+    assert await book.apply(acme=[metadata("mf", value)]) == (0, 0, 0, 1)
+    assert await filters.export(book.postgres, "acme") == file(acme=[metadata("mf", value)])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fresh"),
+    [
+        ({}, {"name": "New"}, False),
+        ({}, {"enabled": False}, False),
+        ({}, {"threshold": 4}, True),
+        ({}, {"window_ms": 999}, True),
+        ({}, {"keep_first": True}, True),
+        ({}, {"event_type": "other"}, True),
+        ({"enabled": False}, {}, True),
+        ({"enabled": False}, {"enabled": False, "name": "New"}, False),
+        ({"enabled": False}, {"enabled": False, "threshold": 4}, True),
+    ],
+)
+async def test_windows_begin_afresh_only_where_they_mean_something_else(
+    book: Book, before: dict[str, Any], after: dict[str, Any], fresh: bool
+) -> None:
+    """Or where they had a gap; then the newest event time tells what Redis may lack."""
+    await book.apply(acme=[velocity(**before)])
+    assert (await book.column("window_revision"), await book.column("newest")) == (2, None)
+    await book.connection.execute("INSERT INTO lanes VALUES ('events.raw', 0, 41), ('x', 1, 42)")
+    await book.apply(acme=[velocity(**after)])
+    kept = await book.column("window_revision"), await book.column("newest")
+    assert kept == ((3, 42) if fresh else (2, None))
+
+
+async def test_a_filter_that_comes_back_begins_afresh(book: Book) -> None:
+    """Its windows were not kept meanwhile."""
+    for wanted in ([velocity()], [], [velocity()]):
+        await book.apply(acme=wanted)
+    assert await book.column("window_revision") == 4
+
+
+async def test_a_change_waits_for_the_batches_that_are_being_recorded(book: Book) -> None:
+    """And those that come later wait for it: no row is committed by rules that are gone."""
+    async with book.connection.transaction():
+        await book.connection.execute("SELECT pg_advisory_xact_lock_shared(7701, 0)")
+        change = asyncio.create_task(book.apply(acme=[velocity()]))
+        await harness.until(lambda: waiting(book))
+        assert await book.revision() == 1
+        assert not change.done()
+    assert await change == (1, 0, 0, 0)
+
+
+async def waiting(book: Book) -> bool:
+    """Whether someone waits for the rules lock."""
+    statement = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return bool(await book.connection.fetchval(statement))
+
+
+async def test_concurrent_changes_follow_each_other(book: Book) -> None:
+    """Each has its revision and its version."""
+    async with asyncio.TaskGroup() as group:
+        for n in range(6):
+            group.create_task(book.apply(acme=[velocity(threshold=n)]))
+    assert await book.revision() == 7
+    assert [version for version, *_ in await book.history()] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_thousand_filters_of_each_kind_are_one_call(book: Book) -> None:
+    """The most an org unit may have."""
+    many = [velocity(f"v{n}") for n in range(1_000)] + [metadata(f"m{n}") for n in range(1_000)]
+    assert await book.apply(acme=many) == (2_000, 0, 0, 0)
+    assert await book.apply(acme=many) == (0, 0, 0, 2_000)
+
+
+async def test_an_org_unit_without_filters_is_exported_by_name(book: Book) -> None:
+    """Applied again, it would have none again."""
+    assert await filters.export(book.postgres, "acme") == file(acme=[])
+    assert await filters.export(book.postgres, None) == file()
+
+
+def test_what_export_prints_apply_takes_as_unchanged(database: str, tmp_path: Path) -> None:
+    """The last line of apply counts."""
+    environment = {"DATABASE_URL": database}
+    written = tmp_path / "filters.yaml"
+    written.write_text(
+        yaml.safe_dump(
+            file(
+                acme=[velocity(), metadata("mf", 1.0, "yes", "1e3")], other=[velocity()]
+            ).model_dump(mode="json")
+        )
+    )
+    first = harness.processor(environment, "filters", "apply", str(written))
+    assert first.splitlines()[-1] == "3 added, 0 changed, 0 removed, 0 unchanged"
+    for option in ([], ["--org-unit", "acme"]):
+        written.write_text(harness.processor(environment, "filters", "export", *option))
+        again = harness.processor(environment, "filters", "apply", str(written))
+        left = 2 if option else 3
+        assert again.splitlines()[-1] == f"0 added, 0 changed, 0 removed, {left} unchanged"

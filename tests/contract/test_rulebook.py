@@ -1,0 +1,111 @@
+"""The rules a worker holds: a snapshot of what is enabled, and never older than the revision it claims."""
+
+import asyncio
+from collections.abc import Sequence
+
+from processor.io.rulebook import Rulebook
+from processor.pure.types import OrgRules, Rules
+from tests.contract.filter_world import Book, book, metadata, velocity
+
+__all__ = ["book"]
+
+
+def watching(rules: OrgRules, event_type: str) -> Sequence[str]:
+    """The velocity filters of a type."""
+    return [one.id for one in rules.velocity.get(event_type, ())]
+
+
+def matching(rules: OrgRules, event_type: str) -> Sequence[str]:
+    """The attribute filters of a type, as triage asks for them."""
+    found = rules.attributes.get(event_type)
+    return [one.id for one in (rules.attributes.get("", ()) if found is None else found)]
+
+
+async def test_rules_hold_what_is_enabled_by_type_and_id(book: Book) -> None:
+    """Attribute filters for every type stand in every list; ids ascend by bytes."""
+    await book.apply(
+        acme=[
+            velocity("v-b"),
+            velocity("v-"),
+            velocity("v-a", event_type="other"),
+            velocity("off", enabled=False),
+            metadata("m-c"),
+            metadata("m-b", event_type="other"),
+            metadata("m-", event_type="other"),
+            metadata("m-off", enabled=False),
+        ]
+    )
+    rules = await book.rules()
+    assert (rules.revision, rules.order) == (await book.revision(), "velocity,metadata")
+    org = rules.org_units["acme"]
+    assert [watching(org, one) for one in ("Page View", "Other", "New")] == [
+        ["v-", "v-b"],
+        ["v-a"],
+        [],
+    ]
+    assert [matching(org, one) for one in ("Other", "New")] == [["m-", "m-b", "m-c"], ["m-c"]]
+
+
+async def test_rules_carry_what_a_verdict_and_a_window_need(book: Book) -> None:
+    """The version to record, the revision and newest time that windows depend on, the test."""
+    await book.connection.execute("INSERT INTO lanes VALUES ('events.raw', 0, 42)")
+    await book.apply(acme=[velocity(keep_first=True), metadata("mf", 1)])
+    await book.apply(acme=[velocity(keep_first=True, name="New"), metadata("mf", 1)])
+    org = (await book.rules()).org_units["acme"]
+    (one,) = org.velocity["Page View"]
+    assert (one.id, one.name, one.version, one.keep_first) == ("vf", "New", 2, True)
+    assert (one.threshold, one.window_ms, one.revision, one.newest) == (3, 1000, 2, 42)
+    (other,) = org.attributes[""]
+    assert (other.id, other.name, other.version, other.event_type) == ("mf", "Bots", 1, "")
+    assert (other.matches({"k": 1.0}), other.matches({"k": 2})) == (True, False)
+
+
+async def test_a_reload_replaces_only_org_units_that_changed(book: Book) -> None:
+    """And compiles no version twice."""
+    await book.apply(acme=[velocity(), metadata()], other=[velocity()], gone=[velocity()])
+    rulebook = await Rulebook.load(book.postgres, "metadata,velocity")
+    before = rulebook.rules
+    await rulebook.reload()
+    assert rulebook.rules == before
+    await book.apply(acme=[velocity(threshold=4), metadata()], gone=[])
+    await rulebook.reload()
+    now = rulebook.rules
+    assert (now.revision, now.order, set(now.org_units)) == (
+        await book.revision(),
+        "metadata,velocity",
+        {"acme", "other"},
+    )
+    assert now.org_units["other"] is before.org_units["other"]
+    assert now.org_units["acme"].velocity["Page View"][0].threshold == 4
+    matchers = [rules.org_units["acme"].attributes[""][0] for rules in (before, now)]
+    assert matchers[0] is matchers[1]
+
+
+async def test_a_database_without_filters_has_its_revision(book: Book) -> None:
+    """Nothing watches anything."""
+    assert await book.rules() == Rules(revision=1, order="velocity,metadata", org_units={})
+
+
+async def test_a_revision_never_claims_more_than_its_rules(book: Book) -> None:
+    """However changes and reloads meet, and however many lanes reload at once."""
+    rulebook = await Rulebook.load(book.postgres, "velocity,metadata")
+    last = 30
+
+    async def change() -> None:
+        for threshold in range(2, last + 1):
+            await book.apply(acme=[velocity(threshold=threshold)])
+
+    async def reload() -> None:
+        revision = 0
+        while revision < last:
+            await rulebook.reload()
+            rules = rulebook.rules
+            assert rules.revision >= revision
+            revision = rules.revision
+            org = rules.org_units.get("acme")
+            assert revision == (org.velocity["Page View"][0].threshold if org else 1)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(change())
+        group.create_task(reload())
+        group.create_task(reload())
