@@ -34,7 +34,7 @@ def decode(value: bytes) -> "Json | Fault":
         return _TOO_DEEP
     try:
         decoded: Json = json.loads(text, parse_int=_integer)
-    except RecursionError:  # pragma: no cover - only from a call stack that is nearly used up
+    except RecursionError:  # only from a call stack that is nearly used up
         return _TOO_DEEP
     except ValueError:
         return _NOT_JSON

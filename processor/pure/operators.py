@@ -27,7 +27,7 @@ PATTERN_MEMORY = 1 << 20
 _SCALARS = (str, int, float)
 _NUMBERS = frozenset((int, float))
 _NUMERIC = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_LONGEST_INTEGER = 20
+_MOST_DIGITS = 300  # reading whole numbers exactly takes quadratic time
 
 
 def compile_operator(operator: str, value: object) -> Test:
@@ -89,7 +89,9 @@ def _matches(value: object) -> Test:
     try:
         search = re2.compile(pattern, options).search
     except re2.error as error:
-        raise ValueError(f"takes an RE2 pattern, and RE2 refuses this one: {error}") from error
+        # RE2 says why in bytes.
+        reason = error.args[0].decode(errors="replace")
+        raise ValueError(f"takes an RE2 pattern, but {reason}") from error
     # Given bytes, the wrapper does not count code points.
     return _alone(lambda scalar: search(_text(scalar).encode()) is not None)
 
@@ -160,7 +162,7 @@ def _text(scalar: Scalar) -> str:
 
 
 def _number(scalar: object) -> int | float | None:
-    """The number a scalar stands for; a numeric string beyond 64 bits is its double."""
+    """The number a scalar stands for."""
     if type(scalar) is int or type(scalar) is float:
         return scalar
     numeric = _NUMERIC.fullmatch(scalar) if type(scalar) is str else None
@@ -168,7 +170,7 @@ def _number(scalar: object) -> int | float | None:
         return None
     digits = numeric.group()
     whole = numeric.group(1) is None and numeric.group(2) is None
-    return int(digits) if whole and len(digits) <= _LONGEST_INTEGER else float(digits)
+    return int(digits) if whole and len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def _bound(value: object) -> int | float:

@@ -27,6 +27,7 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int | None:
         """Milliseconds; None or negative where the record has none."""
+
     @property
     def key(self) -> bytes | None: ...
     @property

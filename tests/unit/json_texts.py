@@ -135,3 +135,18 @@ def event_texts(most: int = 3) -> st.SearchStrategy[str]:
     return st.tuples(GOOD_FIELDS, changes).map(
         lambda found: "{" + ",".join(found[0] + found[1]) + "}"
     )
+
+
+LISTS = st.lists(GOOD_STRINGS, max_size=3).map(lambda ids: f"[{','.join(ids)}]")
+KINDS = st.sampled_from(['"merge"', '"unmerge"', '"join"', "null"])
+REQUEST_FIELDS = st.sampled_from(
+    ["org_unit", "target_lead_id", "source_lead_ids", "requested_by", "kind", "unknown"]
+)
+REQUEST = '"org_unit": "acme", "target_lead_id": "lead-1", "source_lead_ids": ["lead-2", "lead-3"]'
+
+
+def request_texts() -> st.SearchStrategy[str]:
+    """Objects that are a good merge request but for a few members, later ones overriding earlier ones."""
+    change = st.tuples(REQUEST_FIELDS, GOOD_STRINGS | VALUES | LISTS | KINDS)
+    changes = st.lists(change.map(lambda pair: f'"{pair[0]}": {pair[1]}'), max_size=3)
+    return changes.map(lambda members: "{" + ", ".join([REQUEST, *members]) + "}")

@@ -1,12 +1,14 @@
 """What a raw record must say, what it may leave out, and how a bad one is refused."""
 
+import inspect
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from processor.pure.parse import derived_id, parse
-from processor.pure.types import Rejected
+from processor.pure.types import Event, Rejected
 from tests.unit.parse_records import (
     BODY,
     HOUR,
@@ -108,8 +110,7 @@ def test_nothing_is_coerced_to_a_string(name: str, value: object) -> None:
 @pytest.mark.parametrize(("name", "longest"), LONGEST.items())
 def test_lengths_are_in_code_points_of_the_raw_value(name: str, longest: int) -> None:
     """The longest of four bytes a character is taken, one more is not, nor is the empty string."""
-    assert event(**{name: "😀" * longest})
-    assert event(**{name: "a" * longest})
+    assert kept(event(**{name: "😀" * longest})) != kept(event(**{name: "a" * longest}))
     for wrong in ("", "😀" * (longest + 1), "a" * (longest + 1)):
         refusal = refused(body(**{name: wrong}))
         assert (refusal.error, refusal.stage) == ("bad_length", "validate")
@@ -186,8 +187,21 @@ def test_bytes_that_are_no_json_object_are_refused_at_stage_parse(
 
 def test_a_text_may_have_512_levels_in_what_is_not_kept() -> None:
     """The object itself is the first."""
-    assert accepted(spliced("unknown", "[" * 511 + "NaN" + "]" * 511))
-    assert accepted(spliced("unknown", '["\\"[\\\\", ' + "[" * 510 + "]" * 511))
+    for text in ("[" * 511 + "NaN" + "]" * 511, '["\\"[\\\\", ' + "[" * 510 + "]" * 511):
+        assert accepted(spliced("unknown", text)).lead_id == "lead-1"
+
+
+def test_a_call_stack_that_is_nearly_used_up_refuses_deep_texts_only() -> None:
+    """Even then nothing is raised."""
+
+    def below(frames: int, value: bytes) -> Event | Rejected:
+        return below(frames - 1, value) if frames else parse(record(value), HOUR)
+
+    room = sys.getrecursionlimit() - len(inspect.stack(0)) - 100
+    deep = below(room, spliced("unknown", "[" * 500 + "NaN" + "]" * 500))
+    assert isinstance(deep, Rejected)
+    assert deep.error == "nested_too_deep"
+    assert isinstance(below(room, spliced("unknown", "[NaN]")), Event)
 
 
 def test_of_duplicate_keys_the_last_wins() -> None:

@@ -68,12 +68,14 @@ def test_messages_that_only_look_bad_are_read(name: str) -> None:
     assert isinstance(agree(ODD_BUT_GOOD[name](TIMED)), Event)
 
 
+@settings(max_examples=50)
 @given(event_texts(), st.sampled_from([NOON, None, -1]))
 def test_json_texts_are_read_as_the_contract_says(text: str, timestamp: int | None) -> None:
     """Whatever their fields hold."""
     agree(text.encode(), timestamp)
 
 
+@settings(max_examples=50)
 @given(VALUES | event_texts())
 def test_both_decoders_read_alike(text: str) -> None:
     """Where the fast one accepts, the exact one accepts the same; where it does not, the exact one decides."""
@@ -89,14 +91,14 @@ def test_both_decoders_read_the_adversarial_corpus_alike(name: str) -> None:
         assert said(read(value)) == said(exactly(value))
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_refused_or_read(value: bytes) -> None:
     """Never an exception."""
     agree(value)
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(event_texts(1), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), max_size=3))
 def test_an_event_with_damaged_bytes_is_refused_or_read(
     text: str, damages: list[tuple[int, bytes]]
