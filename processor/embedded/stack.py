@@ -46,20 +46,23 @@ class Stack:
         self._journal: Journal | None = None
         self._servers: dict[str, Server] = {}
 
-    def start(self) -> None:
-        """All at once; returns when all serve.  Raises `StartRefused`, and then nothing runs."""
+    def start(self, serves: Callable[[str], None] = lambda _: None) -> None:
+        """All at once; returns when all serve.  Raises `StartRefused`, and then nothing runs.
+
+        `serves` hears the name of each server that is up, in a thread of its own.
+        """
         given = {name: self._given.get(variable, "") for name, variable in VARIABLES.items()}
         self._servers = {name: Named(url) for name, url in given.items() if url}
         try:
             self._own([name for name, url in given.items() if not url])
-            self._each(lambda server: server.start())
+            self._each(lambda name: (self.start_one(name), serves(name)))
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """All at once, within some 4 s; no process is left."""
-        self._each(lambda server: server.stop())
+        self._each(self.stop_one)
         if self._journal:
             self._journal.release()
 
@@ -149,10 +152,10 @@ class Stack:
             case _:
                 return Postgres(folder, journal.port("postgres"), journal.password)
 
-    def _each(self, do: Callable[[Server], None]) -> None:
+    def _each(self, do: Callable[[str], object]) -> None:
         """Does it to all servers at once; raises the first failure when all have been tried."""
         with ThreadPoolExecutor(len(VARIABLES)) as pool:
-            for done in [pool.submit(do, server) for server in self._servers.values()]:
+            for done in [pool.submit(do, name) for name in self._servers]:
                 done.result()
 
 

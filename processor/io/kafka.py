@@ -105,6 +105,7 @@ class Cluster:
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             request_timeout_ms=10_000,
+            fetch_max_wait_ms=self.tuning.fetch_wait_ms,
         )
 
     def producer(self, max_batch_bytes: int, transactional_id: str | None) -> AIOKafkaProducer:
