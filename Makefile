@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check mutate lock clean
+.PHONY: help demo test check lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -26,10 +26,19 @@ test: $(VENV)/.dev  ## every test: unit, contract, end to end; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types, import contracts, unit tests: under 30 s
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types lint contracts unit
+
+lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+
+types: $(VENV)/.dev
 	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev
 	@$(BIN)/lint-imports --config contracts.toml
+
+unit: $(VENV)/.dev
 	@$(BIN)/python -m pytest tests/unit --quiet
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
@@ -52,14 +61,18 @@ $(VENV)/.created:
 	@"$(PYTHON)" -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.demo: deploy/demo.lock pyproject.toml | $(VENV)/.created
-	@echo "installing the demo's packages into $(VENV) (once)"
+$(VENV)/.demo: deploy/demo.lock pyproject.toml processor/embedded/jars.lock | $(VENV)/.created
+	@echo "installing what the demo needs into $(VENV), once"
 	@$(PIP) --require-hashes --requirement deploy/demo.lock
 	@$(INSTALL_SELF)
+	@echo "fetching Kafka, once"
+	@$(BIN)/python -m processor.embedded.archive --jars
 	@touch $@
 
-$(VENV)/.dev: deploy/dev.lock pyproject.toml | $(VENV)/.created
-	@echo "installing the development packages into $(VENV) (once)"
+$(VENV)/.dev: deploy/dev.lock pyproject.toml processor/embedded/jars.lock | $(VENV)/.created
+	@echo "installing what the tests need into $(VENV), once"
 	@$(PIP) --require-hashes --requirement deploy/dev.lock
 	@$(INSTALL_SELF)
+	@echo "fetching Kafka, once"
+	@$(BIN)/python -m processor.embedded.archive
 	@touch $@

@@ -35,10 +35,19 @@ def classpath() -> str:
 
     Raises `StartRefused` where the jars cannot be had.
     """
-    folder = _home() / f"kafka-{hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]}"
+    folder = _folder()
     if not folder.exists():
         _fetch(folder)
     return f"{folder}/*"
+
+
+def archive() -> Path:
+    """Where the broker's class archive is, if it was made."""
+    return _folder() / "broker.jsa"
+
+
+def _folder() -> Path:
+    return _home() / f"kafka-{hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:16]}"
 
 
 def _home() -> Path:

