@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,7 +56,7 @@ class Stack:
         self._servers = {name: Named(url) for name, url in given.items() if url}
         try:
             self._own([name for name, url in given.items() if not url])
-            self._each(lambda name: (self.start_one(name), serves(name)))
+            self._each(partial(self._start_one, serves))
         except BaseException:
             self.stop()
             raise
@@ -152,7 +153,11 @@ class Stack:
             case _:
                 return Postgres(folder, journal.port("postgres"), journal.password)
 
-    def _each(self, do: Callable[[str], object]) -> None:
+    def _start_one(self, serves: Callable[[str], None], name: str) -> None:
+        self.start_one(name)
+        serves(name)
+
+    def _each(self, do: Callable[[str], None]) -> None:
         """Does it to all servers at once; raises the first failure when all have been tried."""
         with ThreadPoolExecutor(len(VARIABLES)) as pool:
             for done in [pool.submit(do, name) for name in self._servers]:
