@@ -33,7 +33,7 @@ class Stored(Struct, frozen=True):
 
 
 class Revision(Struct, frozen=True):
-    """A rule revision, and the newest stored event time (ms) when it is committed."""
+    """A filter's own rule revision, and the newest stored event time (ms) when it is committed."""
 
     number: int
     newest: int | None
@@ -80,11 +80,13 @@ async def change(
     """Writes what differs from `stored`, which is what `locked` gave in this transaction."""
     different = {key: new for key, new in wanted.items() if differs(stored.get(key), new)}
     if different:
-        (row,) = await connection.fetch(QUERIES["next_rule_revision"])
-        revision = Revision(row["revision"], row["newest"])
+        (row,) = await connection.fetch(QUERIES["next_rule_revision"], len(different))
+        last, newest = row["revision"], row["newest"]
+        # A number each: windows and rows know a velocity filter by its revision alone.
+        own = range(last - len(different) + 1, last + 1)
         rows = [
-            _row(key[0], successor(stored.get(key), new, revision), revision.number)
-            for key, new in different.items()
+            _row(key[0], successor(stored.get(key), new, Revision(number, newest)), last)
+            for number, (key, new) in zip(own, different.items(), strict=True)
         ]
         await connection.execute(QUERIES["write_filters"], orjson.dumps(rows).decode(), by)
     return _count(stored, wanted, different)

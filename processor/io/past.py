@@ -103,12 +103,13 @@ class Past:
         for n, event_id, at, burst in rows:
             found[grouped[n - 1]].append((at, event_id, burst))
         for n in grouped:
-            found[n] += [fact for fact in await self._fold(windows[n]) if fact[0] > floors[n]]
+            if _reaches_past(windows[n].velocity, floors[n]):
+                found[n] += [fact for fact in await self._fold(windows[n]) if fact[0] > floors[n]]
         return found
 
     async def _past_burst(self, window: Window, event: Event) -> str | None:
         velocity, at = window.velocity, event.occurred_at
-        if not velocity.keep_first or velocity.newest is None or velocity.newest <= at - velocity.window_ms:
+        if not velocity.keep_first or not _reaches_past(velocity, at - velocity.window_ms):
             return None
         for other_at, other, burst in await self._fold(window):
             if abs(other_at - at) < velocity.window_ms and other != event.id:
@@ -118,12 +119,15 @@ class Past:
     async def _fold(self, window: Window) -> list[_Exceeding]:
         """The exceeding events of a keep-first filter among the rows that are older than it."""
         velocity = window.velocity
-        if velocity.newest is None:
-            return []
         rows = await self._postgres.fetch(
             "past_members", window.org_unit, window.lead_id, velocity.event_type, velocity.revision
         )
         return fold_past([(at, event_id) for event_id, at in rows], velocity)
+
+
+def _reaches_past(velocity: VelocityFilter, above: int) -> bool:
+    """Whether rows older than the filter may lie above a time."""
+    return velocity.newest is not None and velocity.newest > above
 
 
 def fold_past(members: Sequence[tuple[int, str]], velocity: VelocityFilter) -> list[_Exceeding]:

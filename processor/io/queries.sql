@@ -136,8 +136,9 @@ SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, c
 FROM filters WHERE NOT deleted AND ($1::text IS NULL OR org_unit = $1) ORDER BY org_unit, id
 
 -- name: next_rule_revision
--- Once in a transaction, under the exclusive rules lock: no lane can commit a row meanwhile, so newest holds for it.
-UPDATE rule_state SET revision = revision + 1
+-- Once in a transaction, under the exclusive rules lock: no lane can commit a row meanwhile, so newest holds for it.  $1: how
+-- many filters change; each has a revision of its own, and the last is in force.
+UPDATE rule_state SET revision = revision + $1::integer
 RETURNING revision, (SELECT max(newest) FROM lanes) AS newest
 
 -- name: write_filters

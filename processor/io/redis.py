@@ -10,7 +10,7 @@ import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from processor.failures import Retryable, StartRefused
 
@@ -90,7 +90,7 @@ class Server:
 
     async def run(self, script: str, key: str, *args: bytes) -> Any:
         """The reply of a script; it has one declared key, the sentinel whose shard all its windows are in."""
-        async with translated():
+        async with translated(), self._leaving_replicas():
             digest = self._digests.get(script)
             if digest is not None:
                 try:
@@ -99,6 +99,15 @@ class Server:
                     pass  # flushed or another server: loaded again below
             digest = self._digests[script] = await self._client.script_load(self._sources[script])
             return await self._client.evalsha(digest, 1, key, *args)
+
+    @asynccontextmanager
+    async def _leaving_replicas(self) -> AsyncIterator[None]:
+        """A primary that became a replica keeps its connections: new ones find who is primary now, and its identity."""
+        try:
+            yield
+        except ReadOnlyError:
+            await self._client.connection_pool.disconnect()
+            raise
 
     async def now(self) -> int:
         """The server's clock, ms: keys expire by it, whatever clock this machine has."""

@@ -22,6 +22,8 @@ LAYOUT = "w1"
 """Version of keys and members: another layout never reads these."""
 OUTAGE_MS = 24 * 3600 * 1000
 """How long a consumer may be away before idle windows expire."""
+CLOCK_MS = 60_000
+"""How far what a call believes of the server's clock may lag when a window expires."""
 _NEVER = 2**53 - 1
 _SENTINEL = f"{LAYOUT}:{{0}}"
 _PREFIX = _SENTINEL + ":"
@@ -89,7 +91,7 @@ class Windows:
         """Fills in the answers of complete windows; the windows that have to be built."""
         ids = b"".join([member(cases[n].event.id) for touched in wanted for n, _ in touched.at])
         questions = [_PREFIX, *(self._question(cases, touched, now) for touched in wanted)]
-        while (reply := await self._call("windows_read", questions, ids, self._server.identity)) is False:
+        while (reply := await self._ask(questions, ids)) is False:
             await self._bear()
         missing: list[_Touched] = []
         for touched, answer in zip(wanted, reply, strict=True):
@@ -98,6 +100,14 @@ class Windows:
             elif answer:
                 _fill_in(into, touched, answer)
         return missing
+
+    async def _ask(self, questions: list[Any], ids: bytes) -> Any:
+        """The answer of the server that was meant: the call itself may have found another behind a new connection."""
+        while True:
+            server = self._server.identity
+            reply = await self._call("windows_read", questions, ids, server)
+            if server == self._server.identity:
+                return reply
 
     async def _call(self, script: str, request: list[Any], ids: bytes, *more: bytes) -> Any:
         return msgpack.decode(await self._server.run(script, _SENTINEL, msgpack.encode(request), ids, *more))
@@ -121,7 +131,7 @@ class Windows:
 
     def _expire(self, velocity: VelocityFilter, now: int, newest: int) -> int:
         """A window outlives each of its members by what it keeps: one that expired held nothing later than now minus that."""
-        return max(now, newest) + self._keep_ms(velocity)
+        return max(now, newest) + self._keep_ms(velocity) + CLOCK_MS
 
     async def _bear(self) -> None:
         """Begins a generation; what absent windows may be trusted past is read after its birth."""
@@ -129,6 +139,8 @@ class Windows:
         generation: bytes = await self._server.run("windows_birth", _SENTINEL, fresh, server, b"", b"")
         newest = await self._past.newest()
         stored = str(-_NEVER if newest is None else newest).encode()
+        # Another name: were the sentinel lost meanwhile, the generation begun now must not get what was read before it.
+        fresh = secrets.token_hex(4).encode()
         await self._server.run("windows_birth", _SENTINEL, fresh, server, generation, stored)
 
     async def _build(self, cases: Sequence[Case], wanted: Sequence[_Touched], now: int) -> None:

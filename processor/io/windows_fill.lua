@@ -32,6 +32,8 @@ for n = 2, #request do
     exceeding[i], exceeding[i + 1] = request[n][6][i], next_id() .. request[n][6][i + 1]
   end
   if redis.call('ZRANGE', key, 0, 0)[1] == 'B' .. token then
+    -- A write meanwhile may have brought something later.  Asked first: a key that is emptied forgets when it expires.
+    expire = math.max(expire, redis.call('PEXPIRETIME', key))
     add(key, members)
     redis.call('ZREMRANGEBYSCORE', key, '-inf', floor)
     redis.call('ZADD', key, floor, 'C')

@@ -44,6 +44,8 @@ for n = 2, #request do
   if not head[1] then
     missing[#missing + 1] = n - 1
   else
+    -- Asked first: a key that is emptied forgets when it expires.
+    expire = math.max(expire, redis.call('PEXPIRETIME', key))
     local members, exceeding, lowest = {}, {}, times[1]
     for i = 1, #times do
       local t, id = times[i], string.sub(ARGV[2], 16 * (at + i) - 15, 16 * (at + i))
@@ -68,15 +70,13 @@ for n = 2, #request do
       end
       if crowded then thin(key, members, w, threshold + 1) end
     end
-    redis.call('PEXPIREAT', key, expire, 'GT')
+    redis.call('PEXPIREAT', key, expire)
     if bursts then
       if #exceeding > 0 then
         add(key .. ':x', exceeding)
         thin(key .. ':x', exceeding, w, 1)
       end
-      if redis.call('PEXPIREAT', key .. ':x', expire, 'GT') == 0 and redis.call('PTTL', key .. ':x') == -1 then
-        redis.call('PEXPIREAT', key .. ':x', expire)
-      end
+      redis.call('PEXPIREAT', key .. ':x', expire)  -- neither outlives the other
     end
   end
   at = at + #times
