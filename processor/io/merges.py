@@ -18,8 +18,8 @@ from processor.pure.types import Json, MergeCommand
 
 COUNTABLE = 10_000
 """Rows of the sources counted while their ingest waits: some ten milliseconds; more are counted after the merge."""
-CHUNK = 5_000
-"""Rows of a chunk of a move: a few hundred milliseconds at worst; the next merge of the org unit waits that long."""
+CHUNK = 2_000
+"""Rows of a chunk of a move, some 20 µs each on an idle server; the next merge of the org unit waits that long."""
 _DECISIONS = 10
 """Tries to record a decision while other merges of the org unit come in between."""
 

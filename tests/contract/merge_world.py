@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -14,11 +14,11 @@ import orjson
 import pytest
 
 from processor.embedded.stack import Stack
-from processor.io import merges
+from processor.io import merges, store
 from processor.io.merges import Merged
 from processor.io.migrate import migrate
-from processor.io.postgres import Postgres
-from processor.pure.types import MergeCommand
+from processor.io.postgres import QUERIES, Postgres
+from processor.pure.types import Case, Event, Facts, MergeCommand, Root, Ruling
 from tests.unit.merge_records import NoRecord
 
 ORG = "acme"
@@ -86,28 +86,17 @@ class World:
         raise AssertionError
 
     async def record(
-        self, events: tuple[tuple[str, str], ...], roots: list[tuple[str, int]], on: Any = None
+        self, events: Sequence[tuple[str, str]], roots: Sequence[tuple[str, int]], on: Any = None
     ) -> bool:
         """One call of `record_batch` with the roots given; False where they are not so any more."""
-        size = len(events)
         offset = next(self._offsets)
-        columns = (
-            [ORG] * size,
-            [event_id for event_id, _ in events],
-            [lead for _, lead in events],
-            [root for root, _ in roots],
-            [epoch for _, epoch in roots],
-            ["Page View"] * size,
-            ["{}"] * size,
-            [None] * size,
-            [None] * size,
-        )
-        rest = ([offset] * size, [None] * size, [True] * size, [1] * size, [None] * size)
-        marks = ", ".join(f"${n}" for n in range(1, 15))
-        times = f"ARRAY(SELECT ms_event(1000 + n) FROM generate_series(1, {size}) n)"
-        call = f"SELECT * FROM record_batch('raw', 0, 1, NULL, {marks.replace('$10', times + ', $10')})"
+        rulings = [
+            _ruling(event_id, lead, Root(*root), offset)
+            for (event_id, lead), root in zip(events, roots, strict=True)
+        ]
+        columns = store._columns(rulings, 1)
         try:
-            await (on or self.pool).fetch(call, *columns, *rest)
+            await (on or self.pool).fetch(QUERIES["record"], "raw", 0, 1, offset, *columns)
         except asyncpg.PostgresError as error:
             if error.sqlstate != "LR001" or "roots" not in str(error.as_dict()["detail"]):
                 raise
@@ -171,6 +160,12 @@ class World:
         query = """SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
             WHERE locktype = 'advisory' AND NOT granted AND datname = current_database())"""
         await until(lambda: self.pool.fetchval(query))
+
+
+def _ruling(event_id: str, lead: str, root: Root, offset: int) -> Ruling:
+    record = NoRecord("raw", offset=offset)
+    event = Event(record, ORG, event_id, lead, "Page View", {}, b"{}", 1000 + offset)
+    return Ruling(Case(event, root, None, True, ()), None, None, Facts(True, 1, {}))
 
 
 async def hold_merge(

@@ -175,12 +175,13 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off S
         WHERE org_unit = p_move.org_unit AND lead_id = p_move.from_lead
             AND (event_type, occurred_at, id) > (p_move.seen_type, p_move.seen_time, p_move.seen_id)
         ORDER BY event_type, occurred_at, id LIMIT p_limit
-    ), strays AS MATERIALIZED (
-        SELECT e.id, c.raw, coalesce(r.to_lead, c.raw) AS root
+    ), due AS MATERIALIZED (
+        SELECT c.id, c.raw, coalesce((
+            SELECT r.to_lead FROM lead_redirects r WHERE r.org_unit = p_move.org_unit AND r.from_lead = c.raw), c.raw) AS root
         FROM chunk c
-        JOIN events e ON e.org_unit = p_move.org_unit AND e.id = c.id
-        LEFT JOIN lead_redirects r ON r.org_unit = p_move.org_unit AND r.from_lead = c.raw
-        WHERE e.lead_id <> coalesce(r.to_lead, c.raw)  -- nothing on from_lead: the rows are to be found by their ids
+    ), strays AS MATERIALIZED (
+        SELECT d.* FROM due d JOIN events e ON e.org_unit = p_move.org_unit AND e.id = d.id
+        WHERE e.lead_id <> d.root  -- nothing on from_lead: the rows are to be found by their ids
         ORDER BY e.id FOR UPDATE OF e  -- the same order as in every other chunk and in deletes: no deadlock
     ), moved AS (
         UPDATE events e SET lead_id = s.root, original_lead_id = nullif(s.raw, s.root) FROM strays s

@@ -1,0 +1,49 @@
+"""A lead of 100,000 events is merged and moved while ingest goes on."""
+
+import asyncio
+
+import pytest
+
+from processor.io import merges
+from tests.contract.merge_world import World, server, until, world
+
+__all__ = ["server", "world"]
+EVENTS = 100_000
+_LOAD = """INSERT INTO events (
+    org_unit, id, lead_id, event_type, metadata, occurred_at, received_at,
+    source_topic, source_partition, source_offset, batch, rules, counted)
+SELECT 'acme', md5(n::text), 'A', (ARRAY['Page View', 'Email Open'])[1 + n % 2], '{"url": "/"}',
+    'epoch'::timestamptz + n * interval '1 second', now(), 'raw', 0, n, 0, 1, true
+FROM generate_series(1, $1::bigint) n"""
+
+
+@pytest.mark.timeout(240)
+async def test_no_batch_waits_a_second_for_a_large_merge_or_its_move(world: World) -> None:
+    """M3, M6: batches of the very leads that are merged and moved go on, and the count is exact."""
+    await world.pool.execute(_LOAD, EVENTS)
+    moves = [0]
+    done = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        lanes = [tasks.create_task(_lane(world, n, done)) for n in range(2)]
+        merged = await merges.apply(world.postgres, world.command("B", "A"))
+        mover = tasks.create_task(merges.mover(world.postgres, moves.append, 0.01))
+        await until(lambda: asyncio.sleep(0.05, sum(moves) >= merged.events_moved), 200)
+        mover.cancel()
+        done.set()
+    assert max(lane.result() for lane in lanes) < 1
+    assert merged.events_moved >= EVENTS
+    assert await world.drain() == 0
+    assert sum(moves) == merged.events_moved
+    assert await world.bad() == []
+
+
+async def _lane(world: World, lane: int, done: asyncio.Event) -> float:
+    """Batches until `done`; the longest took this many seconds, deciding again included."""
+    clock = asyncio.get_running_loop().time
+    longest, batch = 0.0, 0
+    while not done.is_set():
+        events = [(f"lane{lane}-{batch}-{n}", "ABCD"[n % 4]) for n in range(100)]
+        begun = clock()
+        await world.ingest(*events)
+        longest, batch = max(longest, clock() - begun), batch + 1
+    return longest
