@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Reason: TypeAlias = Literal["inorganic", "inorganic_grouped", "metadata_filter"]
 Stage: TypeAlias = Literal["parse", "validate", "store", "publish", "merge"]
 FilterOrder: TypeAlias = Literal["velocity,metadata", "metadata,velocity"]

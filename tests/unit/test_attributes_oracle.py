@@ -1,12 +1,13 @@
 """Compiled conditions say what the contract says of the same condition, word by word."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.pure.attributes import compile_conditions
 from tests.oracle_conditions import satisfies
+from tests.unit.conditions import Condition
 
 KEYS = st.sampled_from(["a", "b", "a.b", "a.b.a", "", ".a", "b..a"])
 TEXTS = st.sampled_from(
@@ -57,14 +58,6 @@ TAKES: dict[str, st.SearchStrategy[Any]] = {
     "matches": st.sampled_from(["bot", "^a", "5$", "^(a|b)+$", "[0-9]{2}", "tru|als", "."]),
     "in_cidr": NETWORKS | st.lists(NETWORKS, max_size=3),
 }
-
-
-class Condition(NamedTuple):
-    """One condition of a filter."""
-
-    key: str
-    operator: str
-    value: Any
 
 
 CONDITIONS = st.sampled_from(sorted(TAKES)).flatmap(
