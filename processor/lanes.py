@@ -208,7 +208,7 @@ class Lane:
         outcome: Outcome = await self._retrying(process, records)
         self._shared.waits.over(self._processing)
         self.state = rules.publish(self.state, outcome.next_offset)
-        with telemetry.STAGE_SECONDS.labels("publish").time():
+        with telemetry.stage("publish"):
             await sink.publish(outcome)
         self.state = rules.commit(self.state)
         self._published(records)

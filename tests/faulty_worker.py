@@ -26,27 +26,44 @@ from processor.settings import Settings
 from processor.worker import Work, serve
 
 QUICK = Tuning(
-    session_ms=2_000, rebalance_ms=6_000, transaction_ms=4_000, recheck_ms=300, metadata_ms=1_000
+    session_ms=2_000,
+    rebalance_ms=6_000,
+    transaction_ms=4_000,
+    recheck_ms=300,
+    metadata_ms=1_000,
+    drain_ms=3_000,
 )
+BATCHES_BEFORE = 3
 
 
 class Fault:
-    """Strikes once in all processes that share the flag, at the step and batch that the environment names."""
+    """Strikes one of the processes that share a folder, at the step that its file ``armed`` names.
+
+    Who strikes leaves its process id in a file named like the step.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._step = environment.get("FAULT_STEP", "")
         self._number = signal.Signals[environment.get("FAULT_SIGNAL", "SIGKILL")]
-        self._flag = Path(environment.get("FAULT_FLAG", "/nonexistent"))
-        self._left = int(environment.get("FAULT_BATCH", "3"))
+        self._folder = Path(environment.get("FAULT_FOLDER", "."))
+        self._armed = self._folder / "armed"
+        self._batches = 0
 
     def at(self, step: str) -> None:
         """To be called at every step there is."""
-        if step != self._step or self._flag.exists():
+        self._batches += step == "before_process"
+        if self._batches < BATCHES_BEFORE or not self._armed.exists():
             return
-        self._left -= 1
-        if self._left <= 0:
-            self._flag.write_text(str(os.getpid()))
-            os.kill(os.getpid(), self._number)
+        if self._armed.read_text() == step and not (self._folder / step).exists():
+            self._strike(step)
+
+    def _strike(self, step: str) -> None:
+        whole = self._folder / f"{step}.{os.getpid()}"
+        whole.write_text(str(os.getpid()))
+        try:
+            os.link(whole, self._folder / step)
+        except FileExistsError:  # the other one was first
+            return
+        os.kill(os.getpid(), self._number)
 
 
 class FaultyTransactional(Transactional):
@@ -107,9 +124,10 @@ async def send_in_halves(send, packed: Packed, fault: Fault) -> None:  # type: i
 class Trivial:
     """Publishes every record as it is, to two partitions; some values ask for trouble."""
 
-    def __init__(self, settings: Settings, fault: Fault) -> None:
+    def __init__(self, settings: Settings, fault: Fault, letter_bytes: int) -> None:
         self._settings = settings
         self._fault = fault
+        self._letter_bytes = letter_bytes
         self._refusals = 0
 
     async def process(self, records: Sequence[Record]) -> Outcome:
@@ -140,6 +158,7 @@ class Trivial:
         if message.topic == self._settings.dead_topic or message.source is None:
             return message
         value = f"{message.source.partition}:{message.source.offset}".encode()
+        value = value.ljust(self._letter_bytes)
         return Message(self._settings.dead_topic, message.key, value, (), message.timestamp, None)
 
 
@@ -150,7 +169,7 @@ def main(environment: Mapping[str, str]) -> int:
 
     @asynccontextmanager
     async def compose(settings: Settings, _: Limits) -> AsyncIterator[Work]:
-        work = Trivial(settings, fault)
+        work = Trivial(settings, fault, int(environment.get("DEAD_LETTER_BYTES", "0")))
         topics = (settings.raw_topic, settings.merge_topic)
         yield Work(dict.fromkeys(topics, work.process), work.too_large)
 
@@ -160,7 +179,8 @@ def main(environment: Mapping[str, str]) -> int:
         return FaultyIdempotent(outlet, partition, group, fault)
 
     try:
-        return asyncio.run(serve(Settings.load(), compose, QUICK, sinks))
+        tuning = Tuning() if environment.get("TUNING") == "product" else QUICK
+        return asyncio.run(serve(Settings.load(), compose, tuning, sinks))
     except StartRefused as refused:
         sys.stderr.write(f"{refused}\n")
         return 2

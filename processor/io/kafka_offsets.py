@@ -5,11 +5,9 @@ workers run: whoever has the partition is fenced, joins again and goes on from t
 lane takes up by itself.  (With at_least_once only a stopped lane does; stop the workers otherwise.)
 """
 
-from aiokafka.errors import KafkaError
-
 from processor.failures import Failure, StartRefused
 from processor.io.kafka import Cluster, Partition, at_start, translated
-from processor.io.kafka_topics import require_topics
+from processor.io.kafka_topics import require_partition
 from processor.settings import Settings
 
 ANSWER_S = 20.0
@@ -22,7 +20,7 @@ async def reset_offset(settings: Settings, topic: str, partition: int, to: str) 
     """
     cluster = Cluster(settings)
     async with at_start(cluster) as admin:
-        await require_topics(admin, [topic])
+        await require_partition(admin, topic, partition)
     source = Partition(topic, partition)
     try:
         start, end = await _held(cluster, source)
@@ -51,8 +49,6 @@ async def _held(cluster: Cluster, source: Partition) -> tuple[int, int]:
             reader.assign([source])
             start = await reader.beginning_offsets([source])
             end = await reader.end_offsets([source])
-    except KafkaError as error:
-        raise StartRefused(f"{source.topic} has no partition {source.partition}") from error
     finally:
         await reader.stop()
     return start[source], end[source]

@@ -64,6 +64,15 @@ class Limits:
             return await self.read(admin)
 
 
+async def require_partition(admin: AIOKafkaAdminClient, topic: str, partition: int) -> None:
+    """Raises `StartRefused` where there is no such topic or partition."""
+    count = (await _partitions(admin)).get(topic)
+    if count is None:
+        raise StartRefused(f"there is no topic {topic}")
+    if not 0 <= partition < count:
+        raise StartRefused(f"topic {topic} has no partition {partition}, only 0 to {count - 1}")
+
+
 async def require_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     """Raises `StartRefused` where a topic is missing."""
     existing = await _partitions(admin)

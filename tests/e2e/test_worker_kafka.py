@@ -1,0 +1,260 @@
+"""What a worker does with Kafka, seen from outside: exit codes, lines, outputs, offsets."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from processor.failures import StartRefused
+from processor.io.kafka_offsets import reset_offset
+from tests.e2e.faulty import Feed, Start, all_published, start_faulty, struck
+from tests.harness import Message, Worker, World, produce, read_topic, until
+
+__all__ = ["start_faulty"]
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+
+@asynccontextmanager
+async def admin(world: World) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client."""
+    client = AIOKafkaAdminClient(bootstrap_servers=world.kafka)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def committed(world: World, partition: int) -> int:
+    """The group's offset in a partition of the raw topic; -1 without one."""
+    source = TopicPartition(world.raw, partition)
+    async with admin(world) as client:
+        offsets = await client.list_consumer_group_offsets(world.group, partitions=[source])
+        return int(offsets[source].offset)
+
+
+def events(worker: Worker, name: str) -> list[dict[str, object]]:
+    """The log lines of that event."""
+    lines = [json.loads(line) for line in worker.output.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
+
+
+async def test_a_missing_topic_refuses_the_start_with_one_line(
+    world: World, start_faulty: Start
+) -> None:
+    """It names the command that creates it."""
+    worker = start_faulty(world)
+    assert await worker.ended() == 2
+    assert worker.output == f"topic {world.raw} is missing; run `processor topics create`\n"
+
+
+async def test_an_unreachable_broker_refuses_the_start_with_one_line(
+    world: World, start_faulty: Start
+) -> None:
+    """It names the variable to check."""
+    worker = start_faulty(world, KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert await worker.ended() == 2
+    assert worker.output.count("\n") == 1
+    assert worker.output.startswith("cannot use Kafka at 127.0.0.1:1: ")
+    assert "KAFKA_BOOTSTRAP_SERVERS" in worker.output
+
+
+async def test_messages_of_both_topics_keep_key_timestamp_and_their_partition(
+    world: World, start_faulty: Start
+) -> None:
+    """Where the number of partitions is the same, the input's partition is the output's."""
+    await world.create_topics(3)
+    sent = [Message(b"a", b"k", 2, 1_700_000_000_000), Message(b"b", None, 1, 1_700_000_000_001)]
+    await produce(world.kafka, world.raw, sent)
+    await produce(world.kafka, world.merges, [Message(b"c", b"k", 0, 1_700_000_000_002)])
+    start_faulty(world)
+    await all_published(world, 3)
+    found = await read_topic(world.kafka, world.enriched)
+    assert {(r.value, r.key, r.timestamp) for r in found} == {
+        (b"a", b"k", 1_700_000_000_000),
+        (b"b", None, 1_700_000_000_001),
+        (b"c", b"k", 1_700_000_000_002),
+    }
+    assert {r.value: r.partition for r in found} | {b"c": 0} == {b"a": 2, b"b": 1, b"c": 0}
+
+
+async def test_at_least_once_loses_nothing_when_workers_are_killed(
+    world: World, start_faulty: Start, tmp_path: Path
+) -> None:
+    """Outputs may repeat, but none is missing."""
+    await world.create_topics()
+    guarantee = {"PROCESSING_GUARANTEE": "at_least_once", "FAULT_FOLDER": str(tmp_path)}
+    workers = [start_faulty(world, **guarantee) for _ in range(2)]
+    feed = Feed(world)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(feed.run())
+        for step in ("mid_sends", "after_sends"):
+            dead = await struck(tmp_path, step, workers)
+            assert await dead.ended() == -signal.SIGKILL
+            workers.append(start_faulty(world, **guarantee))
+        await workers[-1].ready()
+        feed.end()
+    await all_published(world, feed.count)
+    assert [await worker.stop() for worker in workers if worker.running] == [0, 0]
+
+
+async def test_a_message_its_topic_does_not_take_becomes_a_dead_letter(
+    world: World, start_faulty: Start
+) -> None:
+    """It is found before anything is sent, so its neighbours are published and the lane goes on."""
+    await world.create_topics(1)
+    values = [b"one", b"size 1048576", b"two"]
+    await produce(world.kafka, world.raw, [Message(v, b"k", 0) for v in values])
+    start_faulty(world)
+    found = await all_published(world, 2)
+    assert dict(found) == {b"one": 1, b"two": 1}
+    dead = await read_topic(world.kafka, world.dead)
+    assert [r.value for r in dead] == [b"0:1"]
+
+
+async def test_a_dead_letter_that_cannot_be_written_stops_the_lane(
+    world: World, start_faulty: Start
+) -> None:
+    """Nothing behind it is published: a bad message is never skipped; other lanes go on."""
+    await world.create_topics(2)
+    start = start_faulty(world, DEAD_LETTER_BYTES="2200000")
+    bad = [Message(v, b"k", 0) for v in (b"size 1048576", b"behind")]
+    await produce(world.kafka, world.raw, [*bad, Message(b"other", b"k", 1)])
+    assert dict(await all_published(world, 1)) == {b"other": 1}
+    await until(lambda: events(start, "lane_stopped"))
+    assert "does not fit" in str(events(start, "lane_stopped")[0]["reason"])
+    assert await committed(world, 0) == -1
+
+
+async def test_an_offset_that_is_no_longer_held_stops_its_lane_until_it_is_reset(
+    world: World, start_faulty: Start
+) -> None:
+    """With an alert that names the command; the others go on, and the lane takes up without a restart."""
+    await world.create_topics(2)
+    first = start_faulty(world)
+    await produce(world.kafka, world.raw, [Message(b"a%d" % n, b"k", n % 2) for n in range(4)])
+    await all_published(world, 4)
+    assert await first.stop() == 0
+    lost = [Message(b"lost%d" % n, b"k", 0) for n in range(3)]
+    await produce(world.kafka, world.raw, [*lost, Message(b"kept", b"k", 0)])
+    await produce(world.kafka, world.raw, [Message(b"other", b"k", 1)])
+    async with admin(world) as client:
+        await client.delete_records({TopicPartition(world.raw, 0): RecordsToDelete(5)})
+    second = start_faulty(world)
+    assert b"other" in await all_published(world, 5)
+    stopped = await until(lambda: events(second, "lane_stopped"))
+    assert f"processor offsets reset --topic {world.raw} --partition 0" in str(stopped[0]["reason"])
+    metrics = await second.metrics()
+    assert metrics[f'processor_stopped_lanes{{partition="0",topic="{world.raw}"}}'] == 1
+    assert await reset_offset(world.settings(), world.raw, 0, "earliest") == 5
+    assert b"kept" in await all_published(world, 6)
+    assert b"lost0" not in await all_published(world, 6)
+    await second.ready()
+
+
+async def test_a_reset_fences_a_running_lane_which_goes_on_from_there(
+    world: World, start_faulty: Start
+) -> None:
+    """The operator's offset wins over the worker's."""
+    await world.create_topics(1)
+    worker = start_faulty(world)
+    await produce(world.kafka, world.raw, [Message(b"a%d" % n, b"k", 0) for n in range(4)])
+    await all_published(world, 4)
+    assert await reset_offset(world.settings(), world.raw, 0, "2") == 2
+    await produce(world.kafka, world.raw, [Message(b"b", b"k", 0)])
+    found = await all_published(world, 5)
+    assert dict(found) == {b"a0": 1, b"a1": 1, b"a2": 2, b"a3": 2, b"b": 1}
+    assert events(worker, "lane_fenced")
+
+
+async def test_a_reset_to_an_offset_that_is_not_held_is_refused(world: World) -> None:
+    """The sentence says what there is."""
+    await world.create_topics(1)
+    with pytest.raises(StartRefused, match="allowed: earliest, latest or 0 to 0"):
+        await reset_offset(world.settings(), world.raw, 0, "7")
+    with pytest.raises(StartRefused, match="has no partition 9"):
+        await reset_offset(world.settings(), world.raw, 9, "latest")
+
+
+async def test_a_defect_ends_the_process_after_the_other_lanes(
+    world: World, start_faulty: Start
+) -> None:
+    """Exit code 1 and one error with its traceback; what was not committed is redelivered."""
+    await world.create_topics(2)
+    worker = start_faulty(world)
+    await worker.ready()
+    await produce(world.kafka, world.raw, [Message(b"raise", b"k", 0), Message(b"v", b"k", 1)])
+    assert await worker.ended() == 1
+    failures = events(worker, "worker_failed")
+    assert len(failures) == 1
+    assert "ValueError: a defect" in str(failures[0]["exception"])
+    assert await committed(world, 0) == -1
+
+
+async def test_a_dependency_that_is_away_is_waited_for_and_said_once(
+    world: World, start_faulty: Start
+) -> None:
+    """One line when it begins, one when it ends; nothing is lost or skipped."""
+    await world.create_topics(1)
+    worker = start_faulty(world)
+    await produce(world.kafka, world.raw, [Message(b"retry 5", b"k", 0), Message(b"v", b"k", 0)])
+    assert dict(await all_published(world, 2)) == {b"retry 5": 1, b"v": 1}
+    assert [e["dependency"] for e in events(worker, "dependency_away")] == ["postgres"]
+    assert [e["dependency"] for e in events(worker, "dependency_back")] == ["postgres"]
+    metrics = await worker.metrics()
+    assert metrics['processor_waiting_seconds_total{dependency="postgres"}'] > 0.5
+
+
+async def test_partitions_added_while_a_worker_runs_get_lanes(
+    world: World, start_faulty: Start
+) -> None:
+    """Without a restart, by the metadata that the client refreshes; from their first record on."""
+    await world.create_topics(1)
+    worker = start_faulty(world)
+    await worker.ready()
+    async with admin(world) as client:
+        await client.create_partitions({world.raw: NewPartitions(3)})
+    await produce(world.kafka, world.raw, [Message(b"p%d" % n, b"k", n) for n in range(3)])
+    assert set((await all_published(world, 3)).values()) == {1}
+
+
+async def test_a_batch_that_outlasts_the_drain_is_abandoned_and_redelivered(
+    world: World, start_faulty: Start
+) -> None:
+    """The worker still ends in time, with exit code 0; nothing of the batch is visible."""
+    await world.create_topics(1)
+    worker = start_faulty(world)
+    await worker.ready()
+    await produce(world.kafka, world.raw, [Message(b"slow 600", b"k", 0)])
+    await until(lambda: lag(worker, world))
+    assert await worker.stop(20) == 0
+    assert await committed(world, 0) == -1
+
+
+async def test_a_second_signal_abandons_everything_at_once(
+    world: World, start_faulty: Start
+) -> None:
+    """Whoever asks twice does not want to wait."""
+    await world.create_topics(1)
+    worker = start_faulty(world)
+    await worker.ready()
+    await produce(world.kafka, world.raw, [Message(b"slow 600", b"k", 0)])
+    await until(lambda: lag(worker, world))
+    worker.send(signal.SIGTERM)
+    await until(lambda: events(worker, "worker_drains"))
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(2) == 128 + signal.SIGTERM
+
+
+async def lag(worker: Worker, world: World) -> bool:
+    """Whether the worker knows of records that are not committed."""
+    metrics = await worker.metrics()
+    return metrics.get(f'processor_lag_records{{partition="0",topic="{world.raw}"}}', 0) > 0
