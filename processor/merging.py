@@ -14,7 +14,9 @@ from processor.pure.types import EnrichedRow, MergeCommand, Message, Outcome, Re
 class Merging:
     """Applies merge commands one by one, in the order of their partition."""
 
-    def __init__(self, apply: Callable[[MergeCommand], Awaitable[Merged]], outputs: Outputs) -> None:
+    def __init__(
+        self, apply: Callable[[MergeCommand], Awaitable[Merged]], outputs: Outputs
+    ) -> None:
         self._apply = apply
         self._outputs = outputs
 

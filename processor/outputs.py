@@ -22,19 +22,37 @@ class Outputs(Struct, frozen=True):
         """The enriched event of a row, with its record's timestamp, keyed by the surviving lead."""
         key = row.lead_id.encode()
         partition = record.partition if key == record.key else None
-        return Message(self.enriched_topic, key, enriched(row), headers(row), record.timestamp, partition, source=record)
+        return Message(
+            self.enriched_topic,
+            key,
+            enriched(row),
+            headers(row),
+            record.timestamp,
+            partition,
+            source=record,
+        )
 
     def letter(self, refusal: Rejected) -> Message:
         """The dead letter of a record, with its key and headers."""
         telemetry.DEAD_LETTERS.labels(stage=refusal.stage).inc()
         record = refusal.record
         value = dead_letter(refusal, self.max_bytes(self.dead_topic))
-        return Message(self.dead_topic, record.key, value, record.headers, record.timestamp, record.partition, source=record)
+        return Message(
+            self.dead_topic,
+            record.key,
+            value,
+            record.headers,
+            record.timestamp,
+            record.partition,
+            source=record,
+        )
 
     def too_large(self, message: Message) -> Message:
         """What is published instead of a message its topic does not take; a dead letter is returned as it is."""
         if message.topic == self.dead_topic or message.source is None:
             return message
         limit = self.max_bytes(message.topic)
-        reason = f"The enriched event does not fit into the {limit} bytes that {message.topic} takes."
+        reason = (
+            f"The enriched event does not fit into the {limit} bytes that {message.topic} takes."
+        )
         return self.letter(Rejected(message.source, "publish", "message_too_large", reason))

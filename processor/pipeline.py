@@ -14,10 +14,32 @@ from processor import telemetry
 from processor.failures import Retryable, Unstorable
 from processor.leads import Leads
 from processor.outputs import Outputs
-from processor.ports import EventKey, Events, Fact, KnownIds, Recorded, Rulebook, StaleRoots, StaleRules, Stored, Windows
+from processor.ports import (
+    EventKey,
+    Events,
+    Fact,
+    KnownIds,
+    Recorded,
+    Rulebook,
+    StaleRoots,
+    StaleRules,
+    Stored,
+    Windows,
+)
 from processor.pure.parse import parse
 from processor.pure.triage import triage
-from processor.pure.types import Case, EnrichedRow, Event, Facts, Message, Outcome, Record, Rejected, Rules, Ruling
+from processor.pure.types import (
+    Case,
+    EnrichedRow,
+    Event,
+    Facts,
+    Message,
+    Outcome,
+    Record,
+    Rejected,
+    Rules,
+    Ruling,
+)
 from processor.pure.velocity import decide
 
 _TRIES = 50
@@ -40,7 +62,14 @@ class _Doubts(Struct):
 class Pipeline:
     """Decides, stores and renders batches of raw events."""
 
-    def __init__(self, events: Events, windows: Windows, rulebook: Rulebook, outputs: Outputs, max_future_ms: int) -> None:
+    def __init__(
+        self,
+        events: Events,
+        windows: Windows,
+        rulebook: Rulebook,
+        outputs: Outputs,
+        max_future_ms: int,
+    ) -> None:
         self._events = events
         self._windows = windows
         self._rulebook = rulebook
@@ -52,8 +81,9 @@ class Pipeline:
         """What is left to do for a batch: non-empty, of one partition, in order.  Raises `Retryable`."""
         with telemetry.stage("parse"):
             parsed = [parse(record, self._max_future_ms) for record in records]
-        telemetry.BATCH_EVENTS.observe(len(records))
-        letters = [self._outputs.letter(refusal) for refusal in parsed if isinstance(refusal, Rejected)]
+        letters = [
+            self._outputs.letter(refusal) for refusal in parsed if isinstance(refusal, Rejected)
+        ]
         messages = await self._publishable([event for event in parsed if isinstance(event, Event)])
         return Outcome(_in_order(messages, letters), records[-1].offset + 1)
 
@@ -64,7 +94,11 @@ class Pipeline:
         except Unstorable as error:
             if len(events) == 1:
                 reason = f"Postgres cannot hold the event ({error.code})."
-                return [self._outputs.letter(Rejected(events[0].record, "store", "not_storable", reason))]
+                return [
+                    self._outputs.letter(
+                        Rejected(events[0].record, "store", "not_storable", reason)
+                    )
+                ]
             half = len(events) // 2
             return await self._publishable(events[:half]) + await self._publishable(events[half:])
 
@@ -77,7 +111,11 @@ class Pipeline:
             await self._windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
         _count(rulings, recorded, len(events))
         rows = [_row(ruling, recorded, n) for n, ruling in enumerate(rulings)]
-        return [self._outputs.enriched(ruling.case.event.record, row) for ruling, row in zip(rulings, rows, strict=True) if row]
+        return [
+            self._outputs.enriched(ruling.case.event.record, row)
+            for ruling, row in zip(rulings, rows, strict=True)
+            if row
+        ]
 
     async def _recorded(self, events: Sequence[Event]) -> tuple[Sequence[Ruling], Recorded]:
         """Rulings as they are stored: decided again until nothing they were based on has changed meanwhile."""
@@ -100,9 +138,13 @@ class Pipeline:
                 case KnownIds(others, facts):
                     doubts.left_out |= others
                     doubts.known |= facts
-        raise Retryable("postgres", "rules, leads and known events change faster than a batch is decided")
+        raise Retryable(
+            "postgres", "rules, leads and known events change faster than a batch is decided"
+        )
 
-    async def _decided(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Ruling]:
+    async def _decided(
+        self, events: Sequence[Event], rules: Rules, doubts: _Doubts
+    ) -> list[Ruling]:
         with telemetry.stage("decide"):
             cases = self._cases(events, rules, doubts)
         with telemetry.stage("read"):
@@ -112,7 +154,9 @@ class Pipeline:
 
     def _cases(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
         return [
-            triage(event, self._leads.root(event.org_unit, event.lead_id), rules, doubts.counted(event))
+            triage(
+                event, self._leads.root(event.org_unit, event.lead_id), rules, counted=doubts.counted(event)
+            )
             for event in events
             if (event.org_unit, event.id) not in doubts.left_out
         ]
@@ -124,7 +168,9 @@ def _count(rulings: Sequence[Ruling], recorded: Recorded, events: int) -> None:
     for reason, number in Counter(ruling.reason for ruling in new).items():
         telemetry.EVENTS.labels(reason=reason or "none").inc(number)
         if reason is not None:
-            telemetry.DECISIONS.labels(kind="metadata" if reason == "metadata_filter" else "velocity").inc(number)
+            telemetry.DECISIONS.labels(
+                kind="metadata" if reason == "metadata_filter" else "velocity"
+            ).inc(number)
     redelivered = sum(stored.same_message for stored in recorded.known.values())
     telemetry.DUPLICATES.inc(events - len(new) - redelivered)
 
@@ -133,7 +179,13 @@ def _row(ruling: Ruling, recorded: Recorded, n: int) -> EnrichedRow | None:
     """What to publish of a ruling: its row; nothing for a duplicate, and nothing any more of a deleted event."""
     stored = recorded.known.get(n)
     if stored is None:
-        stored = Stored(recorded.received_at, ruling.reason, ruling.suppressed_by, same_message=True, deleted=False)
+        stored = Stored(
+            recorded.received_at,
+            ruling.reason,
+            ruling.suppressed_by,
+            same_message=True,
+            deleted=False,
+        )
     if stored.deleted or not stored.same_message:
         return None
     event, root = ruling.case.event, ruling.case.root.lead_id

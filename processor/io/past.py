@@ -46,7 +46,9 @@ class Past:
         newest: int | None = await self._postgres.fetchval("newest_event")
         return newest
 
-    async def windows(self, wanted: Sequence[tuple[Window, int]], lateness_ms: int) -> list[Contents]:
+    async def windows(
+        self, wanted: Sequence[tuple[Window, int]], lateness_ms: int
+    ) -> list[Contents]:
         """Contents of windows, each with an event time at hand; what was committed before the call is in them."""
         floors: dict[int, int] = {}
         members: dict[int, list[tuple[int, str]]] = {n: [] for n in range(len(wanted))}
@@ -87,7 +89,9 @@ class Past:
             seen[n - 1] = (count, burst or await self._past_burst(*touches[n - 1]))
         return seen, {n - 1 for n in rows[0][3]}
 
-    async def _exceeding(self, windows: Sequence[Window], floors: dict[int, int]) -> list[list[_Exceeding]]:
+    async def _exceeding(
+        self, windows: Sequence[Window], floors: dict[int, int]
+    ) -> list[list[_Exceeding]]:
         found: list[list[_Exceeding]] = [[] for _ in windows]
         grouped = [n for n, window in enumerate(windows) if window.velocity.keep_first]
         if not grouped:

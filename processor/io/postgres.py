@@ -49,7 +49,6 @@ class Conflict(Failure):
         self.detail = detail
 
 
-
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Raises `Retryable` for whatever another try may mend, `Conflict` and `Unstorable`; everything else passes."""

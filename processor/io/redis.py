@@ -25,7 +25,9 @@ async def translated() -> AsyncIterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        if isinstance(error, ResponseError) and str(error).startswith(("WRONGPASS", "NOPERM", "NOAUTH")):
+        if isinstance(error, ResponseError) and str(error).startswith(
+            ("WRONGPASS", "NOPERM", "NOAUTH")
+        ):
             raise Retryable("redis", f"access denied: {error}") from error
         raise Retryable("redis", f"{type(error).__name__}: {error}") from error
 

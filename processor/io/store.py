@@ -82,7 +82,11 @@ def _conflict(rulings: Sequence[Ruling], detail: str) -> StaleRules | StaleRoots
     return KnownIds(
         others=frozenset(key for key, other, *_ in known if other),
         facts={
-            key: Facts(counted, rules, {int(revision): burst for revision, burst in (exceeded or {}).items()})
+            key: Facts(
+                counted,
+                rules,
+                {int(revision): burst for revision, burst in (exceeded or {}).items()},
+            )
             for key, other, counted, rules, exceeded in known
             if not other
         },

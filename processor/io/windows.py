@@ -28,6 +28,8 @@ _NEVER = 2**53 - 1
 _SENTINEL = f"{LAYOUT}:{{0}}"
 _PREFIX = _SENTINEL + ":"
 _TRIES = 20
+_LATE_HELD = -2
+"""How the script says that it holds an event which it cannot judge."""
 _WINDOWS_A_CALL = 2000
 _CALM = Seen(count=0, cached=False, from_store=False, stored=False, burst_id=None)
 
@@ -64,7 +66,11 @@ class Windows:
         for _ in range(_TRIES):
             if not wanted:
                 break
-            wanted = [t for chunk in _chunks(wanted) for t in await self._read(cases, chunk, (answers, late), now)]
+            wanted = [
+                t
+                for chunk in _chunks(wanted)
+                for t in await self._read(cases, chunk, (answers, late), now)
+            ]
             for chunk in _chunks(wanted):
                 await self._build(cases, chunk, now)
         if wanted:
@@ -86,7 +92,11 @@ class Windows:
         raise Retryable("redis", "windows are lost again and again while they are written")
 
     async def _read(
-        self, cases: Sequence[Case], wanted: Sequence[_Touched], into: tuple[list[list[Seen]], list[_Late]], now: int
+        self,
+        cases: Sequence[Case],
+        wanted: Sequence[_Touched],
+        into: tuple[list[list[Seen]], list[_Late]],
+        now: int,
     ) -> list[_Touched]:
         """Fills in the answers of complete windows; the windows that have to be built."""
         ids = b"".join([member(cases[n].event.id) for touched in wanted for n, _ in touched.at])
@@ -110,11 +120,15 @@ class Windows:
                 return reply
 
     async def _call(self, script: str, request: list[Any], ids: bytes, *more: bytes) -> Any:
-        return msgpack.decode(await self._server.run(script, _SENTINEL, msgpack.encode(request), ids, *more))
+        return msgpack.decode(
+            await self._server.run(script, _SENTINEL, msgpack.encode(request), ids, *more)
+        )
 
     def _question(self, cases: Sequence[Case], touched: _Touched, now: int) -> list[object]:
         velocity = touched.window.velocity
-        trust = max(-_NEVER if velocity.newest is None else velocity.newest, now - self._keep_ms(velocity))
+        trust = max(
+            -_NEVER if velocity.newest is None else velocity.newest, now - self._keep_ms(velocity)
+        )
         times = [cases[n].event.occurred_at for n, _ in touched.at]
         return [
             touched.suffix(),
@@ -136,7 +150,9 @@ class Windows:
     async def _bear(self) -> None:
         """Begins a generation; what absent windows may be trusted past is read after its birth."""
         fresh, server = secrets.token_hex(4).encode(), self._server.identity
-        generation: bytes = await self._server.run("windows_birth", _SENTINEL, fresh, server, b"", b"")
+        generation: bytes = await self._server.run(
+            "windows_birth", _SENTINEL, fresh, server, b"", b""
+        )
         newest = await self._past.newest()
         stored = str(-_NEVER if newest is None else newest).encode()
         # Another name: were the sentinel lost meanwhile, the generation begun now must not get what was read before it.
@@ -147,13 +163,22 @@ class Windows:
         """Builds windows from Postgres: marked first, so that nothing committed meanwhile is missed."""
         telemetry.WINDOW_REBUILDS.inc(len(wanted))
         newest = [max(cases[n].event.occurred_at for n, _ in touched.at) for touched in wanted]
-        expire = [self._expire(touched.window.velocity, now, at) for touched, at in zip(wanted, newest, strict=True)]
-        begin = [_PREFIX, secrets.token_hex(8), *([t.suffix(), at] for t, at in zip(wanted, expire, strict=True))]
+        expire = [
+            self._expire(touched.window.velocity, now, at)
+            for touched, at in zip(wanted, newest, strict=True)
+        ]
+        begin = [
+            _PREFIX,
+            secrets.token_hex(8),
+            *([t.suffix(), at] for t, at in zip(wanted, expire, strict=True)),
+        ]
         marks = await self._call("windows_begin", begin, b"")
         if marks is False:
             return  # lost again: the next read sees it
         building = [n for n, mark in enumerate(marks) if mark is not False]
-        contents = await self._past.windows([(wanted[n].window, newest[n]) for n in building], self._lateness_ms)
+        contents = await self._past.windows(
+            [(wanted[n].window, newest[n]) for n in building], self._lateness_ms
+        )
         ids: list[bytes] = []
         fill: list[object] = [_PREFIX]
         for n, held in zip(building, contents, strict=True):
@@ -164,7 +189,9 @@ class Windows:
             fill.append([wanted[n].suffix(), marks[n], held.floor, expire[n], times, exceeding])
         await self._call("windows_fill", fill, b"".join(ids))
 
-    async def _judge_late(self, cases: Sequence[Case], late: Sequence[_Late], answers: list[list[Seen]]) -> None:
+    async def _judge_late(
+        self, cases: Sequence[Case], late: Sequence[_Late], answers: list[list[Seen]]
+    ) -> None:
         """Events whose time reaches below what their window holds are judged from Postgres."""
         telemetry.LATE_EVENTS.inc(len(late))
         touches = [(_window(cases[n], cases[n].watching[f]), cases[n].event) for n, f, _ in late]
@@ -178,7 +205,9 @@ class Windows:
         """Numbers of the facts whose windows are missing."""
         now = await self._server.now()
         ids = b"".join([member(facts[n].case.event.id) for t in touched for n, _ in t.at])
-        missing = await self._call("windows_write", [_PREFIX, *(self._addition(facts, t, now) for t in touched)], ids)
+        missing = await self._call(
+            "windows_write", [_PREFIX, *(self._addition(facts, t, now) for t in touched)], ids
+        )
         lost = touched if missing is False else [touched[number - 1] for number in missing]
         return {n for t in lost for n, _ in t.at}
 
@@ -225,13 +254,17 @@ def _chunks(touched: Sequence[_Touched]) -> Iterator[Sequence[_Touched]]:
     return (touched[at : at + _WINDOWS_A_CALL] for at in range(0, len(touched), _WINDOWS_A_CALL))
 
 
-def _fill_in(into: tuple[list[list[Seen]], list[_Late]], touched: _Touched, answer: list[Any]) -> None:
+def _fill_in(
+    into: tuple[list[list[Seen]], list[_Late]], touched: _Touched, answer: list[Any]
+) -> None:
     answers, late = into
     keep_first = touched.window.velocity.keep_first
     said = answer[::2] if keep_first else answer
     bursts = answer[1::2] if keep_first else [""] * len(said)
     for (n, f), value, burst in zip(touched.at, said, bursts, strict=True):
         if value < 0:
-            late.append((n, f, value == -2))
+            late.append((n, f, value == _LATE_HELD))
         else:
-            answers[n][f] = Seen(value >> 1, value & 1 == 1, from_store=False, stored=False, burst_id=burst or None)
+            answers[n][f] = Seen(
+                value >> 1, value & 1 == 1, from_store=False, stored=False, burst_id=burst or None
+            )

@@ -16,7 +16,7 @@ class Fault(Struct, frozen=True):
     reason: str
 
 
-class Refused(Exception):  # noqa: N818 - never leaves pure: it ends a check early and becomes its Fault
+class Refused(Exception):
     """Carries a fault out of nested checks."""
 
     def __init__(self, fault: Fault) -> None:

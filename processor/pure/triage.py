@@ -5,7 +5,7 @@ from processor.pure.types import AttributeFilter, Case, Event, OrgRules, Root, R
 _NO_RULES = OrgRules(velocity={}, attributes={})
 
 
-def triage(event: Event, root: Root, rules: Rules, counted: bool | None = None) -> Case:
+def triage(event: Event, root: Root, rules: Rules, *, counted: bool | None = None) -> Case:
     """The case of an event; `counted` overrides whether it enters windows, for an event whose stored row says so."""
     org_rules = rules.org_units.get(event.org_unit, _NO_RULES)
     matched = match(event, org_rules)

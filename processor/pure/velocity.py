@@ -34,7 +34,9 @@ class _Window:
 
     def __init__(self) -> None:
         self.uncached: list[int] = []  # those that Redis did not hold when it was read, ascending
-        self.unstored: list[int] = []  # those that Postgres did not hold when it was read, ascending
+        self.unstored: list[
+            int
+        ] = []  # those that Postgres did not hold when it was read, ascending
         self.exceeding: list[tuple[int, str]] = []  # (time, burst id), ascending
 
     def count(self, until: int, window_ms: int, seen: Seen) -> int:
@@ -59,7 +61,10 @@ class _Window:
 
 
 def decide(
-    cases: Sequence[Case], seen: Sequence[Sequence[Seen]], known: Mapping[EventKey, Facts], rules: int
+    cases: Sequence[Case],
+    seen: Sequence[Sequence[Seen]],
+    known: Mapping[EventKey, Facts],
+    rules: int,
 ) -> list[Ruling]:
     """Rulings on events of one lane in processing order.
 
@@ -67,7 +72,10 @@ def decide(
     says other than this fold did: they are what the windows get, whatever is computed.  Ids are distinct.
     """
     windows: dict[tuple[str, str, int], _Window] = {}
-    return [_rule(case, answers, windows, known, rules) for case, answers in zip(cases, seen, strict=True)]
+    return [
+        _rule(case, answers, windows, known, rules)
+        for case, answers in zip(cases, seen, strict=True)
+    ]
 
 
 def _rule(
@@ -90,7 +98,11 @@ def _rule(
         window.add(event.occurred_at, answer)
         if opinion is not None:
             opinions.append(opinion)
-        burst = _burst(event.id, velocity, opinion) if stored is None else stored.exceeded.get(velocity.revision)
+        burst = (
+            _burst(event.id, velocity, opinion)
+            if stored is None
+            else stored.exceeded.get(velocity.revision)
+        )
         if burst is not None:
             exceeded[velocity.revision] = burst
             insort(window.exceeding, (event.occurred_at, burst))
@@ -119,7 +131,9 @@ def _burst(event_id: str, velocity: VelocityFilter, opinion: _Opinion | None) ->
     return opinion.burst_id or event_id
 
 
-def _verdict(case: Case, opinions: Sequence[_Opinion]) -> tuple[Reason | None, Mapping[str, Json] | None]:
+def _verdict(
+    case: Case, opinions: Sequence[_Opinion]
+) -> tuple[Reason | None, Mapping[str, Json] | None]:
     """The reason that wins and what is recorded of it: opinions come ascending by filter id, so the first of a reason is it."""
     for reason in _VELOCITY_REASONS:
         for opinion in opinions:
