@@ -39,7 +39,7 @@ contracts: $(VENV)/.dev
 	@$(BIN)/lint-imports --config contracts.toml
 
 unit: $(VENV)/.dev
-	@$(BIN)/python -m pytest tests/unit --quiet
+	@$(BIN)/python -m pytest tests/unit --quiet --hypothesis-profile=quick
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run

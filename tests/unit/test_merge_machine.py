@@ -110,5 +110,5 @@ class Merges(RuleBasedStateMachine):
             assert self.forest.epochs.get(root, 0) == self.epochs[root]
 
 
-Merges.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+Merges.TestCase.settings = settings(stateful_step_count=20, deadline=None)
 TestMerges = Merges.TestCase
