@@ -1,0 +1,103 @@
+"""The demo's servers: started in the background while everything else is imported, on a directory that goes with them."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread, Timer
+from time import monotonic
+
+import psutil
+
+from processor.embedded import Stack
+from processor.embedded.processes import alive
+from processor.embedded.stack import VARIABLES
+
+KILL_AFTER_S = 2.0
+GIVE_UP_AFTER_S = 3.5
+
+
+class Servers:
+    """Kafka, Redis and Postgres; what the environment names is used, the rest is ours.
+
+    `begin` returns at once, `url` waits for one of them; `stop` ends them and removes the directory unless `keep` is set.
+    """
+
+    def __init__(self, given: Mapping[str, str] = os.environ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="processor-demo-"))
+        self.keep = False
+        self.began = monotonic()
+        self.took: dict[str, float] = {}
+        """Seconds that each needed."""
+        self._given = given
+        self._stack = Stack(self.folder / "servers", given)
+        self._up: dict[str, Future[None]] = {name: Future() for name in VARIABLES}
+        self._thread = Thread(target=self._start, name="servers", daemon=True)
+        self._mains: dict[str, psutil.Process] = {}
+
+    def begin(self) -> None:
+        """Starts all that the environment does not name."""
+        self._thread.start()
+
+    def named(self, name: str) -> bool:
+        """Whether it is somebody else's."""
+        return bool(self._given.get(VARIABLES[name]))
+
+    async def url(self, name: str) -> str:
+        """Where ``kafka``, ``redis`` or ``postgres`` serves, once it does; raises `StartRefused`."""
+        await asyncio.shield(asyncio.wrap_future(self._up[name]))
+        return str(getattr(self._stack, name))
+
+    def dead(self) -> list[str]:
+        """Those of ours that have ended."""
+        return [name for name, process in self._mains.items() if not alive(process)]
+
+    def log(self, name: str) -> Path:
+        """What it wrote."""
+        return self.folder / "servers" / name / "log"
+
+    def stop(self) -> bool:
+        """Ends the servers, those still starting too; False where the start is stuck and ends with this process.
+
+        What does not end by itself within `KILL_AFTER_S` is killed.
+        """
+        killing = Timer(KILL_AFTER_S, self._kill)
+        killing.start()
+        deadline = monotonic() + GIVE_UP_AFTER_S
+        self._stack.stop()
+        while self._thread.is_alive() and monotonic() < deadline:
+            self._stack.stop()  # it may have started one more
+            self._thread.join(0.1)
+        killing.cancel()
+        if not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return not self._thread.is_alive()
+
+    def _start(self) -> None:
+        try:
+            self._stack.start(self._serves)
+        except BaseException as error:
+            for waiting in self._up.values():
+                if not waiting.done():
+                    waiting.set_exception(error)
+
+    def _serves(self, name: str) -> None:
+        with suppress(psutil.NoSuchProcess):
+            for pid in self._stack.pids[name][:1]:
+                self._mains[name] = psutil.Process(pid)
+        self.took[name] = monotonic() - self.began
+        self._up[name].set_result(None)
+
+    def _kill(self) -> None:
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _pids(self) -> Iterator[int]:
+        for pids in self._stack.pids.values():
+            yield from pids

@@ -1,0 +1,112 @@
+"""What the demo works on: a database, an empty Redis and topics of its own, the sample filters in force, a worker running.
+
+Each part begins as soon as the server it needs is up.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from processor.demo import steps
+from processor.demo.servers import Servers
+from processor.demo.steps import Steps
+from processor.demo.worker import Worker
+from processor.io import filter_file
+from processor.io.filters import apply
+from processor.io.kafka_topics import create_topics
+from processor.io.migrate import migrate
+from processor.io.postgres import Postgres
+from processor.io.sandbox import own_database, own_redis, own_topics
+from processor.settings import Settings
+
+FILTERS = Path(__file__).with_name("filters.yaml")
+TOPICS = {
+    "RAW_TOPIC": "events.raw",
+    "MERGE_TOPIC": "leads.merges",
+    "ENRICHED_TOPIC": "events.enriched",
+    "DEAD_TOPIC": "events.dead",
+    "CONSUMER_GROUP": "processor",
+}
+Environment: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the play needs; `environment` brings any `processor` command here."""
+
+    settings: Settings
+    environment: Environment
+    worker: Worker
+
+
+@asynccontextmanager
+async def set_up(servers: Servers, progress: Steps) -> AsyncIterator[Stage]:
+    """A worker that is ready; raises `StartRefused`.  Servers of others are left as they were found."""
+    name = f"demo_{secrets.token_hex(4)}"
+    progress.waiting(steps.KAFKA, steps.REDIS, steps.POSTGRES)
+    async with AsyncExitStack() as leaving:
+        async with asyncio.TaskGroup() as scope:
+            kafka = scope.create_task(_kafka(servers, progress, leaving, name))
+            redis = scope.create_task(_redis(servers, progress, leaving))
+            postgres = scope.create_task(_postgres(servers, progress, leaving, name))
+        own = {**kafka.result(), **redis.result(), **postgres.result()}
+        worker = Worker({**os.environ, **own}, servers.folder / "worker.log")
+        leaving.push_async_callback(worker.stop, 1.0)
+        with progress.step(steps.WORKER):
+            await worker.start()
+        yield Stage(_settings(own), own, worker)
+
+
+def _settings(own: Environment) -> Settings:
+    """Those of the environment, with what is our own."""
+    return Settings.model_validate({k: v for k, v in {**os.environ, **own}.items() if v})
+
+
+async def _kafka(
+    servers: Servers, progress: Steps, leaving: AsyncExitStack, name: str
+) -> Environment:
+    url = await servers.url("kafka")
+    progress.done(steps.KAFKA, servers.took["kafka"])
+    prefix = f"{name}." if servers.named("kafka") else ""
+    own = {"KAFKA_BOOTSTRAP_SERVERS": url, **{k: prefix + v for k, v in TOPICS.items()}}
+    with progress.step(steps.TOPICS):
+        if servers.named("kafka"):
+            await leaving.enter_async_context(own_topics(_settings(own)))
+        else:
+            await create_topics(_settings(own))
+    return own
+
+
+async def _redis(servers: Servers, progress: Steps, leaving: AsyncExitStack) -> Environment:
+    url = await servers.url("redis")
+    progress.done(steps.REDIS, servers.took["redis"])
+    if servers.named("redis"):
+        url = await leaving.enter_async_context(own_redis(url))
+    return {"REDIS_URL": url}
+
+
+async def _postgres(
+    servers: Servers, progress: Steps, leaving: AsyncExitStack, name: str
+) -> Environment:
+    url = await servers.url("postgres")
+    progress.done(steps.POSTGRES, servers.took["postgres"])
+    with progress.step(steps.SCHEMA):
+        if servers.named("postgres"):
+            url = await leaving.enter_async_context(own_database(url, name))
+        await migrate(url)
+    with progress.step(steps.FILTERS):
+        await _apply_filters(url)
+    return {"DATABASE_URL": url}
+
+
+async def _apply_filters(url: str) -> None:
+    postgres = await Postgres.connect(url, size=1)
+    try:
+        await apply(postgres, filter_file.read(FILTERS), "demo")
+    finally:
+        await postgres.close()
