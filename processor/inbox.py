@@ -132,7 +132,9 @@ class Inbox:
 
 def slices(records: Sequence[Record], bounds: Bounds) -> Iterator[tuple[Sequence[Record], int]]:
     """The records in order, in parts within the bounds (or of one record), each with its weight."""
-    weight = sum(weigh(r, bounds.record_weight) for r in records)
+    if not records:
+        return
+    weight = weigh(records, bounds.record_weight)
     if len(records) <= bounds.records and (weight <= bounds.weight or len(records) == 1):
         yield records, weight
         return
@@ -141,6 +143,8 @@ def slices(records: Sequence[Record], bounds: Bounds) -> Iterator[tuple[Sequence
     yield from slices(records[middle:], bounds)
 
 
-def weigh(record: Record, record_weight: int) -> int:
-    """Bytes a record holds in memory, nearly."""
-    return record_weight + len(record.key or b"") + len(record.value or b"")
+def weigh(records: Sequence[Record], record_weight: int) -> int:
+    """Bytes that records hold in memory, nearly."""
+    values = sum([len(record.value) for record in records if record.value])
+    keys = sum([len(record.key) for record in records if record.key])
+    return values + keys + record_weight * len(records)

@@ -105,7 +105,7 @@ class Lane:
             except Exception as error:
                 self._shared.defect(error)
             finally:
-                self.state = rules.close(self.state)
+                self.state = rules.fail(rules.close(self.state))
                 self.inbox.clear()
                 self._goes_on()
                 telemetry.STOPPED_LANES.labels(*self.partition).set(0)

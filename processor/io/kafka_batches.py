@@ -44,11 +44,12 @@ def pack(messages: Sequence[Message], packing: Packing) -> Packed:
 
     Raises `Stopped` where a message is too large and so is what shall be sent instead of it.
     """
-    packed: dict[Partition, list[BatchBuilder]] = {}
+    routes = _Routes(packing)
     for message in messages:
-        if not _add(packed, message, packing):
-            _add_instead(packed, message, packing)
-    return packed
+        batches = routes.of(message)
+        if not (batches and _append(batches[-1], message)):
+            _begin(routes, message)
+    return {target: batches for target, batches in routes.packed.items() if batches}
 
 
 @lru_cache(maxsize=1 << 16)
@@ -57,26 +58,34 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFF_FFFF) % partitions)
 
 
-def _target(message: Message, packing: Packing) -> Partition:
-    count = packing.partitions(message.topic)
-    if message.partition is not None and (count == packing.input_partitions or message.key is None):
-        return Partition(message.topic, message.partition % count)
-    return Partition(message.topic, partition_of(message.key or b"", count))
+class _Routes:
+    """The batches of each target, found without asking for the target again."""
 
+    def __init__(self, packing: Packing) -> None:
+        self.packing = packing
+        self.packed: dict[Partition, list[BatchBuilder]] = {}
+        self._by_hint: dict[tuple[str, int], list[BatchBuilder]] = {}
+        self._hashed: set[str] = set()
+        """Topics whose number of partitions is another one: the key decides there."""
 
-def _add(packed: dict[Partition, list[BatchBuilder]], message: Message, packing: Packing) -> bool:
-    """Whether the message's topic takes it."""
-    target = _target(message, packing)
-    batches = packed.setdefault(target, [])
-    if batches and _append(batches[-1], message):
-        return True
-    batch = packing.builder()
-    # A batch takes its first record whatever its size: the only one that can be too large.
-    _append(batch, message)
-    if batch.size() > packing.max_bytes(message.topic):
-        return False
-    batches.append(batch)
-    return True
+    def of(self, message: Message) -> list[BatchBuilder]:
+        """The batches of the message's target so far."""
+        topic, hint = message.topic, message.partition
+        if hint is None or (topic in self._hashed and message.key is not None):
+            return self._find(message)
+        found = self._by_hint.get((topic, hint))
+        return self._find(message) if found is None else found
+
+    def _find(self, message: Message) -> list[BatchBuilder]:
+        topic, hint, key = message.topic, message.partition, message.key
+        count = self.packing.partitions(topic)
+        if count != self.packing.input_partitions:
+            self._hashed.add(topic)
+        if hint is not None and (topic not in self._hashed or key is None):
+            batches = self.packed.setdefault(Partition(topic, hint % count), [])
+            self._by_hint[topic, hint] = batches
+            return batches
+        return self.packed.setdefault(Partition(topic, partition_of(key or b"", count)), [])
 
 
 def _append(batch: BatchBuilder, message: Message) -> bool:
@@ -89,12 +98,24 @@ def _append(batch: BatchBuilder, message: Message) -> bool:
     return added is not None
 
 
-def _add_instead(
-    packed: dict[Partition, list[BatchBuilder]], message: Message, packing: Packing
-) -> None:
-    instead = packing.too_large(message)
-    if instead.topic == message.topic or not _add(packed, instead, packing):
+def _begin(routes: _Routes, message: Message) -> None:
+    """A new batch begins with the message, or with what is sent instead of it."""
+    if _begun(routes, message):
+        return
+    instead = routes.packing.too_large(message)
+    if instead.topic == message.topic or not _begun(routes, instead):
+        size = len(instead.value or b"")
         raise Stopped(
-            f"a message of {len(message.value or b'')} bytes does not fit into {instead.topic};"
+            f"a message of {size} bytes does not fit into {instead.topic};"
             f" raise max.message.bytes of {instead.topic} and restart the worker"
         )
+
+
+def _begun(routes: _Routes, message: Message) -> bool:
+    batch = routes.packing.builder()
+    # A batch takes its first record whatever its size: the only one that can be too large.
+    _append(batch, message)
+    if batch.size() > routes.packing.max_bytes(message.topic):
+        return False
+    routes.of(message).append(batch)
+    return True

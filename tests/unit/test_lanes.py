@@ -1,0 +1,253 @@
+"""A lane at work on fakes: what it publishes, retries, gives up and reports."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from processor.failures import Fenced, Retryable, Stopped
+from processor.inbox import Budget
+from processor.io.kafka import Partition, Tuning
+from processor.lanes import Lane, Process, Shared
+from processor.pure.lane import Bounds
+from processor.pure.types import Outcome, Record
+from processor.waits import Waits
+
+HERE = Partition("in", 0)
+
+
+class Broker:
+    """One partition: its log, the group's offset, what was published, and what fails next."""
+
+    def __init__(self, held: int = 0) -> None:
+        self.start = 0
+        self.end = held
+        self.committed: int | None = None
+        self.published: list[int] = []
+        self.owned = True
+        self.left = False
+        self.sinks = 0
+        self.discarded = 0
+        self.failures: list[Exception] = []
+        self.lane: Lane
+
+    def owns(self, partition: Partition) -> bool:
+        assert partition == HERE
+        return self.owned
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        assert partition == HERE
+        return Bounds(self.committed, self.start, self.end)
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """What is there is fetched at once, as soon as the lane wants it."""
+        assert partition == HERE
+        asyncio.get_running_loop().call_soon(self.deliver, offset)
+
+    def leave(self) -> None:
+        self.left = True
+
+    def deliver(self, first: int) -> None:
+        records = [record(offset) for offset in range(first, self.end)]
+        if records and self.lane.wants_records():
+            self.lane.feed(records)
+
+
+class FakeSink:
+    """Publishes to the broker, or raises what it has in store."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        broker.sinks += 1
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+
+    async def publish(self, outcome: Outcome) -> None:
+        await asyncio.sleep(0)
+        if self._broker.failures:
+            raise self._broker.failures.pop(0)
+        self._broker.published += range(self._broker.committed or 0, outcome.next_offset)
+        self._broker.committed = outcome.next_offset
+
+    async def discard(self) -> None:
+        self._broker.discarded += 1
+
+
+def record(offset: int) -> Record:
+    """A record of the partition."""
+    found: Record = SimpleNamespace(
+        topic="in", partition=0, offset=offset, timestamp=offset, key=None, value=b"", headers=()
+    )
+    return found
+
+
+async def passes_on(records: Sequence[Record]) -> Outcome:
+    """The simplest process there is."""
+    return Outcome([], records[-1].offset + 1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the lane run until the condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for is seen, not signalled
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def running(
+    broker: Broker, process: Process = passes_on, defects: list[Exception] | None = None
+) -> AsyncIterator[Lane]:
+    """A lane at work, closed at the end; it may have closed itself by then."""
+    waits, tuning = Waits(), Tuning(recheck_ms=1, batch_records=10)
+    shared = Shared(
+        processes={"in": process},
+        open_sink=lambda *_: FakeSink(broker),
+        waits=waits,
+        budget=Budget(1 << 20),
+        tuning=tuning,
+        defect=(defects if defects is not None else []).append,
+    )
+    lane = broker.lane = Lane(HERE, broker, shared)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(lane.run())
+        yield lane
+        lane.close()
+    assert not waits.away
+    assert shared.budget.held == 0
+    assert broker.discarded == broker.sinks
+
+
+async def test_a_lane_publishes_from_the_committed_offset_on() -> None:
+    """In batches of at most the size that is set."""
+    broker = Broker(held=25)
+    broker.committed = 3
+    async with running(broker):
+        await until(lambda: broker.committed == 25)
+    assert broker.published == list(range(3, 25))
+    assert broker.sinks == 1
+
+
+@pytest.mark.parametrize("failure", [Retryable("kafka", "no answer"), Retryable("kafka", "K9")])
+async def test_after_a_failed_step_on_kafka_it_begins_again_with_a_new_producer(
+    failure: Exception,
+) -> None:
+    """From the committed offset, so nothing is left out and nothing comes twice."""
+    broker = Broker(held=5)
+    broker.failures = [failure, failure]
+    async with running(broker) as lane:
+        await until(lambda: broker.committed == 5)
+        await until(lambda: not lane.excused)
+    assert broker.published == list(range(5))
+    assert broker.sinks == 3
+
+
+async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:
+    """A new producer in its place would fence the newer owner."""
+    broker = Broker(held=5)
+    broker.failures = [Fenced("a newer one")]
+    async with running(broker) as lane:
+        await until(lambda: broker.left)
+        await until(lambda: lane.phase() == "fenced")
+    assert (broker.published, broker.sinks) == ([], 1)
+
+
+async def test_a_lane_whose_partition_is_not_owned_any_more_starts_no_producer() -> None:
+    """It closes instead."""
+    broker = Broker(held=5)
+    broker.owned = False
+    async with running(broker) as lane:
+        await until(lambda: lane.phase() == "closed")
+    assert broker.sinks == 0
+
+
+async def test_a_dependency_that_is_away_is_retried_until_it_is_back() -> None:
+    """Meanwhile the lane is excused from progress."""
+    broker, calls = Broker(held=5), []
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        calls.append(broker.lane.excused)
+        if len(calls) < 3:
+            raise Retryable("redis", "is away")
+        return await passes_on(records)
+
+    async with running(broker, process) as lane:
+        await until(lambda: broker.committed == 5)
+        assert not lane.excused
+    assert calls == [False, True, True]
+
+
+async def test_closing_gives_up_a_retry_at_once() -> None:
+    """What was in flight stays uncommitted, and the next owner gets it."""
+    broker = Broker(held=5)
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        raise Retryable("redis", "is away")
+
+    async with running(broker, process) as lane:
+        await until(lambda: lane.excused)
+    assert lane.phase() == "closed"
+    assert broker.committed is None
+
+
+async def test_closing_lets_the_batch_in_flight_finish() -> None:
+    """And takes no other."""
+    broker, going_on = Broker(held=15), asyncio.Event()
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        await going_on.wait()
+        return await passes_on(records)
+
+    async with running(broker, process) as lane:
+        await until(lambda: lane.phase() == "processing")
+        lane.close()
+        going_on.set()
+        await until(lambda: lane.phase() == "closed")
+    assert 0 < len(broker.published) <= 10
+
+
+async def test_an_offset_outside_the_log_stops_the_lane_until_it_is_moved() -> None:
+    """The alert is no end: it looks again by itself."""
+    broker = Broker(held=9)
+    broker.committed, broker.start = 2, 5
+    async with running(broker) as lane:
+        await until(lambda: lane.phase() == "stopped")
+        assert lane.excused
+        assert not lane.wants_records()
+        broker.committed = 5
+        await until(lambda: broker.committed == 9)
+
+
+async def test_what_must_not_be_skipped_stops_the_lane() -> None:
+    """A dead letter that cannot be written, say."""
+    broker = Broker(held=9)
+    broker.failures = [Stopped("no")]
+    async with running(broker) as lane:
+        await until(lambda: lane.phase() == "stopped")
+        assert broker.committed is None
+
+
+async def test_a_position_that_is_lost_is_looked_for_again() -> None:
+    """Only the start of a lane may judge an offset."""
+    broker = Broker(held=5)
+    async with running(broker) as lane:
+        await until(lambda: broker.committed == 5)
+        broker.start = broker.end = 8
+        lane.lose_position()
+        await until(lambda: lane.phase() == "stopped")
+
+
+@pytest.mark.parametrize("ends_at", [4, 6])
+async def test_an_outcome_that_would_skip_or_repeat_is_a_defect(ends_at: int) -> None:
+    """Nothing of it is published."""
+    broker, defects = Broker(held=5), list[Exception]()
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        return Outcome([], ends_at)
+
+    async with running(broker, process, defects) as lane:
+        await until(lambda: bool(defects))
+    assert "IllegalMoveError" in repr(defects[0])
+    assert (lane.phase(), broker.published) == ("closed", [])
