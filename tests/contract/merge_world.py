@@ -1,43 +1,42 @@
 """A fresh database for each merge test, an ingester that keeps to the locking protocol, and interleavings on command."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, TypeVar
 
 import asyncpg
 import orjson
 import pytest
 
-from processor.embedded.stack import Stack
+from processor.failures import Retryable
 from processor.io import merges, store
 from processor.io.merges import Merged
-from processor.io.migrate import migrate
 from processor.io.postgres import QUERIES, Postgres
 from processor.pure.types import Case, Event, Facts, MergeCommand, Root, Ruling
+from tests.harness_waiting import until
 from tests.unit.merge_records import NoRecord
 
+T = TypeVar("T")
 ORG = "acme"
-_ELSEWHERE = {"KAFKA_BOOTSTRAP_SERVERS": "unused", "REDIS_URL": "unused"}
-_NAMES = count()
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 10) -> None:
-    """Waits for a condition; fails at the deadline."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110  # the condition is in a database
-            await asyncio.sleep(0.005)
+async def again(call: Callable[[], Awaitable[T]]) -> T:
+    """As a lane does: the same call until it succeeds."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await call()
+            except Retryable:
+                await asyncio.sleep(0.01)
 
 
-class World:
+class People:
     """One database; every event and merge message gets the next offset."""
 
-    def __init__(self, url: str, postgres: Postgres, pool: asyncpg.Pool) -> None:
-        self.url = url
+    def __init__(self, postgres: Postgres, pool: asyncpg.Pool) -> None:
         self.postgres = postgres
         self.pool = pool
         self._offsets = count(1)
@@ -58,12 +57,13 @@ class World:
 
     async def merge(self, target: str, *sources: str) -> Merged:
         """Merges by a new message; rows are not moved yet."""
-        return await merges.apply(self.postgres, self.command(target, *sources))
+        command = self.command(target, *sources)
+        return await again(partial(merges.apply, self.postgres, command))
 
     async def unmerge(self, target: str, *sources: str) -> Merged:
         """Unmerges by a new message; rows are not moved yet."""
         command = self.command(target, *sources, kind="unmerge")
-        return await merges.apply(self.postgres, command)
+        return await again(partial(merges.apply, self.postgres, command))
 
     async def roots(self, leads: list[str], connection: Any = None) -> list[tuple[str, int]]:
         """Root and epoch of leads, as an ingester reads them before it decides."""
@@ -168,14 +168,15 @@ def _ruling(event_id: str, lead: str, root: Root, offset: int) -> Ruling:
     return Ruling(Case(event, root, None, True, ()), None, None, Facts(True, 1, {}))
 
 
-async def hold_merge(
+async def record_merge(
     connection: Any, command: MergeCommand, change: dict[str, Any], countable: int = 1000
-) -> None:
-    """Records a merge decided elsewhere, in the open transaction of a connection."""
+) -> bool:
+    """Records a merge decided elsewhere on the forest of now; False where it is refused."""
     version = await connection.fetchval("SELECT coalesce(max(id), 0) FROM merges")
     fields, decided = (orjson.dumps(x).decode() for x in (merges._fields(command), change))
     call = "SELECT record_merge($1, $2, $3, $4)"
-    assert await connection.fetchval(call, version, fields, decided, countable)
+    done: bool = await connection.fetchval(call, version, fields, decided, countable)
+    return done
 
 
 def joined(survivor: str, source: str) -> dict[str, Any]:
@@ -183,36 +184,10 @@ def joined(survivor: str, source: str) -> dict[str, Any]:
     return {"survivor": survivor, "named": [source], "joined": {source: [source]}, "parted": {}}
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a Postgres where databases may be made."""
-    given = _ELSEWHERE | {k: v for k, v in os.environ.items() if k == "DATABASE_URL"}
-    folder: Path = tmp_path_factory.mktemp("merges")
-    with Stack(folder, given) as stack:
-        asyncio.run(_template(stack.postgres))
-        yield stack.postgres
-
-
-async def _template(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"CREATE DATABASE merges_{os.getpid()}")
-    await connection.close()
-    await migrate(_on(url, f"merges_{os.getpid()}"))
-
-
-def _on(url: str, database: str) -> str:
-    return urlsplit(url)._replace(path=f"/{database}").geturl()
-
-
 @pytest.fixture
-async def world(server: str) -> AsyncIterator[World]:
-    """An empty database with the schema, dropped afterwards."""
-    template, name = f"merges_{os.getpid()}", f"merges_{os.getpid()}_{next(_NAMES)}"
-    admin = await asyncpg.connect(server)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    postgres = await Postgres.connect(_on(server, name))
-    async with asyncpg.create_pool(_on(server, name), min_size=1, max_size=12) as pool:
-        yield World(_on(server, name), postgres, pool)
+async def people(database: str) -> AsyncIterator[People]:
+    """A database where nobody was ever merged."""
+    postgres = await Postgres.connect(database)
+    async with asyncpg.create_pool(database, min_size=1, max_size=12) as pool:
+        yield People(postgres, pool)
     await postgres.close()
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()

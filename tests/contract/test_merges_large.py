@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from processor.io import merges
-from tests.contract.merge_world import World, server, until, world
+from tests.contract.merge_world import People, people
+from tests.harness_waiting import until
 
-__all__ = ["server", "world"]
+__all__ = ["people"]
 EVENTS = 100_000
 _LOAD = """INSERT INTO events (
     org_unit, id, lead_id, event_type, metadata, occurred_at, received_at,
@@ -18,32 +19,32 @@ FROM generate_series(1, $1::bigint) n"""
 
 
 @pytest.mark.timeout(240)
-async def test_no_batch_waits_a_second_for_a_large_merge_or_its_move(world: World) -> None:
+async def test_no_batch_waits_a_second_for_a_large_merge_or_its_move(people: People) -> None:
     """M3, M6: batches of the very leads that are merged and moved go on, and the count is exact."""
-    await world.pool.execute(_LOAD, EVENTS)
+    await people.pool.execute(_LOAD, EVENTS)
     moves = [0]
     done = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        lanes = [tasks.create_task(_lane(world, n, done)) for n in range(2)]
-        merged = await merges.apply(world.postgres, world.command("B", "A"))
-        mover = tasks.create_task(merges.mover(world.postgres, moves.append, 0.01))
-        await until(lambda: asyncio.sleep(0.05, sum(moves) >= merged.events_moved), 200)
+        lanes = [tasks.create_task(_lane(people, n, done)) for n in range(2)]
+        merged = await merges.apply(people.postgres, people.command("B", "A"))
+        mover = tasks.create_task(merges.mover(people.postgres, moves.append, 0.01))
+        await until(lambda: sum(moves) >= merged.events_moved, 200)
         mover.cancel()
         done.set()
     assert max(lane.result() for lane in lanes) < 1
     assert merged.events_moved >= EVENTS
-    assert await world.drain() == 0
+    assert await people.drain() == 0
     assert sum(moves) == merged.events_moved
-    assert await world.bad() == []
+    assert await people.bad() == []
 
 
-async def _lane(world: World, lane: int, done: asyncio.Event) -> float:
+async def _lane(people: People, lane: int, done: asyncio.Event) -> float:
     """Batches until `done`; the longest took this many seconds, deciding again included."""
     clock = asyncio.get_running_loop().time
     longest, batch = 0.0, 0
     while not done.is_set():
         events = [(f"lane{lane}-{batch}-{n}", "ABCD"[n % 4]) for n in range(100)]
         begun = clock()
-        await world.ingest(*events)
+        await people.ingest(*events)
         longest, batch = max(longest, clock() - begun), batch + 1
     return longest
