@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,11 +45,18 @@ class Run:
     sent: list[Message] = field(default_factory=list)
     books: list[tuple[int, FilterBook]] = field(default_factory=lambda: [(0, FilterBook())])
     """Each with the first rule revision it holds for."""
+    workers: list[harness.Worker] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
         """Of the workers."""
         return {**self.world.environment(), "FILTER_ORDER": self.order, **self.more}
+
+    async def work(self, start_worker: Callable[..., harness.Worker], count: int = 1) -> None:
+        """Starts so many workers and waits until they are ready."""
+        self.workers = [start_worker(self.environment) for _ in range(count)]
+        for worker in self.workers:
+            await worker.ready(60)
 
     async def apply(self, document: Mapping[str, Any]) -> None:
         """``filters apply``; the filters hold from its end on at the latest."""
@@ -83,7 +90,7 @@ class Run:
             for place, r in zip(places, records, strict=True)
         ]
 
-    async def settled(self, seconds: float = 90) -> None:
+    async def settled(self, seconds: float = 150) -> None:
         """Returns when the group has committed everything sent."""
         ends: dict[TopicPartition, int] = {}
         for message in self.sent:
@@ -97,11 +104,15 @@ class Run:
         try:
             consumer.assign(list(ends))
 
-            async def behind() -> bool:
-                found = {tp: await consumer.committed(tp) for tp in ends}
-                return all((found[tp] or 0) >= end for tp, end in ends.items())
+            async def done() -> bool:
+                for worker in self.workers:
+                    assert worker.running, worker.output[-4000:]
+                found = {tp: await consumer.committed(tp) or 0 for tp in ends}
+                return all(found[tp] >= end for tp, end in ends.items())
 
-            await harness.until(behind, seconds)
+            await harness.until(done, seconds)
+        except AssertionError as late:
+            raise AssertionError("\n".join(w.output[-2000:] for w in self.workers)) from late
         finally:
             await consumer.stop()
 

@@ -16,7 +16,7 @@ from tests.traffic import Record, Shape, stream
 from tests.traffic_filters import FIRST
 from tests.verdict_run import Run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.fault, pytest.mark.timeout(300)]
 StartWorker = Callable[..., harness.Worker]
 Lose = Callable[[], Awaitable[None]]
 
@@ -72,7 +72,7 @@ class Told:
 async def _started(run: Run, start_worker: StartWorker) -> None:
     await run.world.create_topics(4)
     await run.apply(FIRST)
-    await start_worker(run.environment).ready()
+    await run.work(start_worker)
 
 
 async def test_windows_at_the_threshold_and_bursts_outlive_what_redis_loses(
@@ -102,12 +102,12 @@ async def test_losing_redis_in_mid_stream_changes_no_verdict(
     run = Run(world, tmp_path)
     await _started(run, start_worker)
     start = time.time_ns() // 1_000_000 - 300_000
-    made = stream(Shape(11, start, count=3_000))
+    made = stream(Shape(11, start, count=2_400))
     for half in made.halves:
-        for at in range(0, len(half), 250):
-            await run.send(half[at : at + 250])
+        for at in range(0, len(half), 300):
+            await run.send(half[at : at + 300])
             await lose()
-            await _some_stored(run, half[at : at + 250])
+            await _some_stored(run, half[at : at + 300])
             await lose()
         await run.settled()
     await run.check()
