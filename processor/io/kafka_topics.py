@@ -1,5 +1,6 @@
 """Topics: which exist, how large their messages may be, and `processor topics create`."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -19,6 +20,7 @@ RETENTION_MS = 7 * 86_400_000
 KAFKA_DEFAULT_MAX_BYTES = 1_048_588
 _REPLICATED = 3
 _TOPIC_EXISTS = 36
+_POLL_S = 0.02
 _MAX_MESSAGE = "max.message.bytes"
 _FOR_EVER_MS = 2**63 - 1
 
@@ -92,11 +94,12 @@ async def create_topics(
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = replication or (_REPLICATED if brokers >= _REPLICATED else 1)
         made = await _create(admin, _inputs(settings, partitions, copies))
+        await _known(admin, _input_names(settings))
         raw_max = (await _max_message_bytes(admin, [settings.raw_topic]))[settings.raw_topic]
         made |= await _create(admin, _outputs(settings, partitions, copies, raw_max * 2))
-        existing = await _partitions(admin)
-    names = [*_input_names(settings), *_output_names(settings)]
-    return [Topic(n, existing.get(n, 0) or partitions, n in made) for n in names]
+        names = [*_input_names(settings), *_output_names(settings)]
+        existing = await _known(admin, names)
+    return [Topic(n, existing[n], n in made) for n in names]
 
 
 def _input_names(settings: Settings) -> Sequence[str]:
@@ -154,6 +157,15 @@ async def _partitions(admin: AIOKafkaAdminClient) -> Mapping[str, int]:
     """
     topics = await admin.describe_topics(None)
     return {t["topic"]: len(t["partitions"]) for t in topics if t["error_code"] == 0}
+
+
+async def _known(admin: AIOKafkaAdminClient, names: Iterable[str]) -> Mapping[str, int]:
+    """As `_partitions`, once these are among them: the brokers hear of a new topic only after its creation is answered."""
+    while True:
+        existing = await _partitions(admin)
+        if existing.keys() >= set(names):
+            return existing
+        await asyncio.sleep(_POLL_S)
 
 
 async def _max_message_bytes(
