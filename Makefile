@@ -43,6 +43,8 @@ unit: $(VENV)/.dev
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
+	@$(BIN)/mutmut export-cicd-stats
+	@$(BIN)/python -m tests.mutation_score
 
 lock: $(VENV)/.dev  ## resolves deploy/*.lock and the Kafka jars anew
 	@$(PIP) uv

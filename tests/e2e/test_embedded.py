@@ -16,6 +16,7 @@ import redis
 from processor.embedded import Stack
 from processor.embedded.containers import require_engine
 from processor.embedded.processes import find
+from processor.embedded.stack import VARIABLES
 from processor.failures import StartRefused
 from tests.harness import Message, execute, produce, read_topic, run, until_now
 
@@ -157,7 +158,8 @@ def test_a_frozen_server_is_stopped_like_any_other(folder: Path) -> None:
 def test_a_server_that_was_killed_or_restarted_is_back_under_its_url(
     folder: Path, name: str
 ) -> None:
-    with Stack(folder, {}, heap=HEAP) as stack:
+    others = {variable: "somebody.else:1" for n, variable in VARIABLES.items() if n != name}
+    with Stack(folder, others, heap=HEAP) as stack:
         urls, before = stack.environment(), stack.pids[name]
         stack.kill(name)
         assert _nothing_lives(before)
