@@ -152,7 +152,8 @@ class Seen(Struct, frozen=True, gc=False):
     """What the committed past says about one event in one window."""
 
     count: int
-    """Members in (t − W, t], exact up to N + 1; the event itself among them where it is cached or, from the store, stored."""
+    """Members in (t − W, t], exact up to N + 1; the event itself among them where it is cached or, from the store, stored.
+    All is nought where not one of the events that were asked about can exceed."""
     cached: bool
     """Redis held the event when the window was read."""
     from_store: bool
