@@ -31,8 +31,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
+offsets = typer.Typer(help="Where the consumer group goes on.", no_args_is_help=True)
 filters = typer.Typer(help="Velocity and metadata filters.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
+app.add_typer(offsets, name="offsets")
 app.add_typer(filters, name="filters")
 
 
@@ -81,6 +83,19 @@ def topics_create(
 
     for topic in asyncio.run(create_topics(Settings.load(), partitions, replication)):
         print(topic)
+
+
+@offsets.command("reset")
+def offsets_reset(
+    topic: Annotated[str, typer.Option(help="An input topic.")],
+    partition: Annotated[int, typer.Option(min=0)],
+    to: Annotated[str, typer.Option(help="earliest, latest or an offset the topic holds.")],
+) -> None:
+    """Go on elsewhere in a partition, knowingly: a lane that stopped there takes up by itself."""
+    from processor.io.kafka_offsets import reset_offset
+
+    offset = asyncio.run(reset_offset(Settings.load(), topic, partition, to))
+    print(f"{topic}/{partition}: the group goes on at {offset}")
 
 
 @filters.command("apply")
