@@ -48,6 +48,7 @@ class World:
 
 
 def scene(world: World) -> Iterator[Planned]:
+    """A random one."""
     play = world.r.choice((*[_person] * 5, *[_burst] * 4, *[_edges] * 3, _chain, _hot))
     return play(world)
 
@@ -60,6 +61,7 @@ def _anchor(world: World) -> int:
 
 
 def who(world: World) -> tuple[str, str]:
+    """An org unit and a lead of it."""
     return world.r.choice(ORG_UNITS), world.r.choice(LEADS)
 
 
