@@ -232,12 +232,15 @@ class FakeWindows:
         """Adds facts; windows that are gone are opened as `read` does."""
         if self._lose():
             self.flush()
+        touched: dict[WindowKey, tuple[Window, VelocityFilter]] = {}
         for fact in facts:
+            event = fact.case.event
             for velocity in fact.case.watching:
                 window = self._to_write(fact.case, velocity)
-                event, burst = fact.case.event, fact.facts.exceeded.get(velocity.revision)
-                window.add(event.id, event.occurred_at, burst)
-                self._bound(window, velocity)
+                window.add(event.id, event.occurred_at, fact.facts.exceeded.get(velocity.revision))
+                touched[_key(fact.case, velocity)] = window, velocity
+        for window, velocity in touched.values():
+            self._bound(window, velocity)
 
     def _seen(self, case: Case, velocity: VelocityFilter) -> Seen:
         event, width, most = case.event, velocity.window_ms, velocity.threshold + 1

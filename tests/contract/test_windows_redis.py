@@ -1,0 +1,353 @@
+"""Windows in Redis where it loses things: what is held is bounded, expires and is whole; what is absent is trusted only where it is empty."""
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from processor.embedded import Stack
+from processor.failures import Retryable
+from processor.io.windows import OUTAGE_MS, _touched
+from processor.ports import Fact
+from processor.pure.types import Event, Ruling, Seen
+from processor.pure.velocity import decide
+from tests.contract.decision_world import DAY, LONG_AGO, NOW, RealWorld, real_world, scratch
+from tests.contract.filter_world import velocity
+
+__all__ = ["scratch"]
+pytestmark = pytest.mark.contract
+LATENESS = 500
+W = 100
+KEEP = W + LATENESS + OUTAGE_MS
+MINUTE = 60_000
+SENTINEL = "w1:{0}"
+
+
+@pytest.fixture
+async def world(scratch: str, redis_url: str) -> AsyncIterator[RealWorld]:
+    """Nothing has happened; one filter watches page views."""
+    async with real_world(scratch, redis_url, LATENESS) as world:
+        await world.filters(watching())
+        yield world
+
+
+@pytest.fixture(scope="module")
+def own_redis(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis that only this module's tests use: what they do to it is not for others."""
+    elsewhere = {"KAFKA_BOOTSTRAP_SERVERS": stack.kafka, "DATABASE_URL": stack.postgres}
+    servers = Stack(tmp_path_factory.mktemp("redis"), elsewhere)
+    servers.start()
+    yield servers.redis
+    servers.stop()
+
+
+@pytest.fixture
+async def alone(scratch: str, own_redis: str) -> AsyncIterator[RealWorld]:
+    """As `world`, on the module's own Redis."""
+    async with real_world(scratch, own_redis, LATENESS) as world:
+        await world.redis.flushall()
+        await world.filters(watching())
+        yield world
+
+
+@pytest.fixture
+async def admin(own_redis: str) -> AsyncIterator["redis.asyncio.Redis"]:
+    """A client of its own on the module's Redis."""
+    client = redis.asyncio.Redis.from_url(own_redis)
+    yield client
+    await client.aclose()
+
+
+def watching(threshold: int = 0, **more: Any) -> dict[str, Any]:
+    """A velocity filter on page views."""
+    return velocity(threshold=threshold, **{"window_ms": W, "keep_first": True, **more})
+
+
+async def seen_by(world: RealWorld, at: int, **more: Any) -> Seen:
+    """What a new event at that time would see."""
+    (seen,) = await world.read(world.event("probe", at, **more))
+    return seen
+
+
+async def generation(world: RealWorld) -> bytes | None:
+    """The generation in force."""
+    found = await world.redis.hget(SENTINEL, "generation")
+    assert not isinstance(found, str)
+    return found
+
+
+async def expiry(world: RealWorld) -> set[int]:
+    """When the windows expire."""
+    return {await world.redis.pexpiretime(key.decode()) for key in await world.sizes()}
+
+
+async def built_for(world: RealWorld, at: int, lead_id: str = "A") -> bool:
+    """Whether an absent window was built, rather than trusted to be empty, for an event at that time."""
+    before = world.past.built
+    await seen_by(world, at, lead_id=lead_id)
+    return world.past.built > before
+
+
+async def test_nothing_stored_leaves_an_absent_window_empty(world: RealWorld) -> None:
+    """Postgres is not asked for a new lead."""
+    assert not await built_for(world, NOW)
+    assert await world.sizes()
+
+
+async def test_an_absent_window_is_built_up_to_the_newest_event_stored(world: RealWorld) -> None:
+    """What Redis lost is not newer than what was stored when the sentinel was born."""
+    await world.process(world.event("e", NOW, lead_id="other"))
+    await world.lose()
+    assert await built_for(world, NOW + W, "A")
+    assert not await built_for(world, NOW + W + 1, "B")
+
+
+async def test_events_stored_since_the_birth_make_no_absent_window_doubtful(
+    world: RealWorld,
+) -> None:
+    """Their facts were written to windows that stand."""
+    await seen_by(world, NOW)
+    await world.process(world.event("e", NOW + 10 * W, lead_id="other"))
+    assert not await built_for(world, NOW, "B")
+
+
+async def test_an_absent_window_is_built_up_to_the_newest_event_older_than_its_filter(
+    world: RealWorld,
+) -> None:
+    """Windows of a new filter hold nothing of the past, whoever lost what."""
+    await seen_by(world, NOW)
+    await world.process(world.event("e", NOW, lead_id="other"))
+    await world.filters(watching(threshold=1))
+    assert await built_for(world, NOW + W, "A")
+    assert not await built_for(world, NOW + W + 1, "B")
+
+
+async def test_an_absent_window_is_built_for_what_may_have_expired(world: RealWorld) -> None:
+    """A window outlives its members by what is kept; older ones may have been there."""
+    now = await world.server.now()
+    assert await built_for(world, now - KEEP + W - MINUTE, "A")
+    assert not await built_for(world, now - KEEP + W + MINUTE, "B")
+
+
+async def test_a_window_outlives_each_of_its_members_by_what_is_kept(world: RealWorld) -> None:
+    """Also where it was emptied, or its newest member came first; its bursts go when it goes."""
+    await world.filters(watching(threshold=1))
+    early = NOW + 50 * MINUTE
+    for n, at in enumerate([early, NOW, NOW, NOW - 60 * MINUTE, early, NOW]):
+        await world.process(world.event(f"e{n}", at))
+        expiries = await expiry(world)
+        assert len(expiries) == 1
+        assert min(expiries) >= early + KEEP
+
+
+async def test_no_window_stays_for_ever(world: RealWorld) -> None:
+    """Every key but the sentinel expires, also where a late event left a window with nothing."""
+    await seen_by(world, NOW)
+    for n, at in enumerate([LONG_AGO, LONG_AGO, NOW, LONG_AGO]):
+        await world.process(world.event(f"e{n}", at))
+        assert all([await world.redis.pttl(key) > 0 for key in await world.sizes()])
+
+
+async def test_a_window_that_expired_is_built_again(world: RealWorld) -> None:
+    """Its bursts are, too."""
+    await world.process(world.event("e", LONG_AGO))
+    for key in await world.sizes():
+        await world.redis.pexpire(key, 0)
+    assert (await seen_by(world, LONG_AGO)).burst_id == "e"
+
+
+async def test_losing_everything_begins_a_generation(world: RealWorld) -> None:
+    """Windows of the one before are never read again."""
+    await world.process(world.event("e"))
+    before = await generation(world)
+    await world.lose()
+    assert (await seen_by(world, LONG_AGO)).count == 1
+    assert await generation(world) not in {before, None}
+
+
+async def test_another_server_begins_a_generation(world: RealWorld) -> None:
+    """It may have lost what the one before had acknowledged."""
+    await world.process(world.event("e"))
+    before = await generation(world)
+    await forget_members(world)
+    world.server.identity = b"another"
+    assert (await seen_by(world, LONG_AGO)).count == 1
+    assert await generation(world) != before
+
+
+async def forget_members(world: RealWorld) -> None:
+    """As after a failover: windows look whole and are not."""
+    for key in await world.sizes():
+        await world.redis.zremrangebyrank(key, 1, -1)
+
+
+async def recorded_unseen(world: RealWorld, *events: Event) -> list[Ruling]:
+    """Rulings committed now by a batch that read no window: it did so before they were lost."""
+    cases = await world.cases(*events)
+    nothing = [[Seen(0, False, False, False, None)]] * len(cases)
+    rulings = decide(cases, nothing, {}, world.rulebook.rules.revision)
+    await world.record(rulings)
+    return rulings
+
+
+async def become_another(admin: "redis.asyncio.Redis") -> None:
+    """The server takes a new replication history, as one does that was promoted or restored."""
+    await admin.replicaof("127.0.0.1", 1)
+    await admin.replicaof("no", "one")
+
+
+async def test_a_server_restored_behind_a_connection_is_found_out_at_once(
+    alone: RealWorld, admin: "redis.asyncio.Redis"
+) -> None:
+    """The call that finds the new connection was made for the server before."""
+    await alone.process(alone.event("e"))
+    await forget_members(alone)
+    await become_another(admin)
+    await admin.client_kill_filter(_type="normal", skipme=True)
+    assert (await seen_by(alone, LONG_AGO)).count == 1
+
+
+async def test_a_primary_that_was_a_replica_is_another_server(
+    alone: RealWorld, admin: "redis.asyncio.Redis"
+) -> None:
+    """While it is one, windows are away; then what it holds is not what it held."""
+    await alone.process(alone.event("e"))
+    await admin.replicaof("127.0.0.1", 1)
+    with pytest.raises(Retryable):
+        await alone.process(alone.event("f"))
+    await become_another(admin)
+    for key in await admin.keys("*[AB]"):
+        await admin.zremrangebyrank(key, 1, -1)
+    assert (await seen_by(alone, LONG_AGO)).count == 1
+
+
+async def test_scripts_that_are_flushed_are_loaded_again(world: RealWorld) -> None:
+    """In the middle of a batch, too."""
+    await world.process(world.event("e"))
+    rulings = await world.commit(world.event("f"))
+    await world.redis.script_flush()
+    await world.write(rulings)
+    await world.redis.script_flush()
+    assert (await seen_by(world, LONG_AGO)).count == 1
+
+
+async def test_a_write_makes_no_window(world: RealWorld) -> None:
+    """Alone it says what is missing and leaves nothing."""
+    rulings = await world.commit(world.event("e"))
+    await world.lose()
+    await seen_by(world, NOW, lead_id="B")
+    before = await world.sizes()
+    facts = [Fact(ruling.case, ruling.facts) for ruling in rulings]
+    touched = _touched([fact.case for fact in facts])
+    assert await world.windows._write(facts, touched) == {0}  # type: ignore[attr-defined]
+    assert await world.sizes() == before
+
+
+async def test_what_is_committed_while_a_window_is_built_is_in_it(world: RealWorld) -> None:
+    """Its writer finds the window marked as being built, and adds to it."""
+    await world.process(world.event("a"))
+    other = await world.another()
+    await world.lose()
+    await seen_by(world, LONG_AGO, lead_id="B")
+
+    async def meanwhile() -> None:
+        await other.write(await recorded_unseen(other, other.event("b")))
+
+    world.past.after_windows = meanwhile
+    (a_again, b_again) = await world.read(world.event("a"), world.event("b"))
+    assert (a_again.cached, b_again.cached) == (True, True)
+
+
+async def test_two_may_build_a_window_at_once(world: RealWorld) -> None:
+    """Whoever is first completes it; what was added since stays."""
+    await world.process(world.event("a"))
+    other = await world.another()
+    await world.lose()
+
+    async def meanwhile() -> None:
+        assert (await seen_by(other, LONG_AGO)).count == 1
+        await other.process(other.event("b"))
+
+    world.past.after_windows = meanwhile
+    before = world.past.built
+    assert (await seen_by(world, LONG_AGO)).burst_id in {"a", "b"}
+    assert world.past.built == before + 1
+
+
+async def test_a_window_lost_while_it_is_built_is_built_again(world: RealWorld) -> None:
+    """What was read before the loss is thrown away."""
+    await world.process(world.event("a"))
+    other = await world.another()
+    await world.lose()
+
+    async def meanwhile() -> None:
+        await world.lose()
+        await other.process(other.event("b"))
+        await world.lose()
+
+    world.past.after_windows = meanwhile
+    before = world.past.built
+    assert (await seen_by(world, LONG_AGO)).burst_id is not None
+    assert world.past.built == before + 2
+
+
+async def test_windows_lost_again_and_again_are_waited_for(world: RealWorld) -> None:
+    """The lane backs off instead of spinning."""
+    await world.process(world.event("a"))
+
+    async def again() -> None:
+        await world.lose()
+        world.past.after_windows = again
+
+    await again()
+    with pytest.raises(Retryable, match="again and again"):
+        await seen_by(world, LONG_AGO)
+
+
+async def test_a_generation_does_not_take_over_what_was_read_before_it(world: RealWorld) -> None:
+    """A sentinel lost while it is born: what was stored meanwhile by another is newer than what was read."""
+    other = await world.another()
+
+    async def meanwhile() -> None:
+        await other.process(other.event("b", NOW))
+        await world.lose()
+
+    world.past.after_newest = meanwhile
+    assert (await seen_by(world, NOW + 1)).burst_id == "b"
+
+
+async def test_a_write_while_building_leaves_a_window_that_outlives_it(world: RealWorld) -> None:
+    """The builder knows nothing of the later event."""
+    await world.process(world.event("a"))
+    other = await world.another()
+    later = NOW + 40 * MINUTE
+    await world.lose()
+
+    async def meanwhile() -> None:
+        await other.write(await recorded_unseen(other, other.event("b", later)))
+
+    world.past.after_windows = meanwhile
+    await seen_by(world, LONG_AGO)
+    assert min(await expiry(world)) >= later + KEEP
+
+
+@pytest.mark.parametrize(
+    ("threshold", "width", "lateness"), [(0, W, LATENESS), (3, 7, LATENESS), (10, W, 0)]
+)
+async def test_windows_are_bounded_whatever_comes(
+    scratch: str, redis_url: str, threshold: int, width: int, lateness: int
+) -> None:
+    """20,000 members in any order leave the first and last N + 1 of each slice that late events may reach."""
+    async with real_world(scratch, redis_url, lateness) as world:
+        await world.filters(watching(threshold=threshold, window_ms=width))
+        r = random.Random(7)
+        slices = -(-lateness // width) + 3
+        bound = 2 * (threshold + 1) * slices + 1
+        for n in range(10):
+            times = [LONG_AGO + r.randrange(n * W, n * W + 3 * W + LATENESS) for _ in range(2_000)]
+            await world.process(*(world.event(f"e{n}.{i}", t) for i, t in enumerate(times)))
+            sizes = await world.sizes()
+            assert max(size for key, size in sizes.items() if not key.endswith(b":x")) <= bound
+            assert max(sizes.values()) <= max(bound, 2 * slices)
