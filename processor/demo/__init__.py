@@ -19,6 +19,7 @@ def main(seconds: float | None = None) -> int:
     servers = Servers()
     try:
         servers.begin()
+        print("processor demo: starting the servers", flush=True)  # noqa: T201  # before slow imports
         from processor.demo.play import run  # noqa: PLC0415  # while the servers start
 
         code = run(servers, seconds)

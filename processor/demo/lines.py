@@ -19,10 +19,14 @@ def say(line: str) -> None:
 async def show(scene: Scene) -> None:
     """Writes until it is cancelled."""
     said: set[str] = set()
+    told = False
     while True:
         for name in [n for n in scene.steps.ended if n not in said]:
             said.add(name)
             say(f"{name}: {scene.steps.took(name):.1f} s")
+        if scene.addresses and not told:
+            told = True
+            say("; ".join([*(f"{a.name} {a.text}" for a in scene.addresses), scene.note]))
         if scene.playing_since is not None:
             say(line(scene, monotonic()))
         await asyncio.sleep(EVERY_S if scene.playing_since is not None else EVERY_S / 5)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from processor.demo import lines, screen, summary
 from processor.demo.checking import Verdict, check, settled
@@ -110,7 +111,7 @@ class Play:
     async def _played(self) -> Verdict:
         scene = self._scene
         async with set_up(self._servers, scene.steps) as stage:
-            scene.addresses = _addresses(stage)
+            self._tell(stage)
             async with (
                 sending(stage.settings, self._note) as sender,
                 reading(stage.settings) as consumer,
@@ -135,6 +136,15 @@ class Play:
         scene.phase = "catching up"
         await settled(stage.settings, self._sent)
 
+    def _tell(self, stage: Stage) -> None:
+        """Where somebody may look meanwhile."""
+        folder = self._servers.folder
+        file = folder / "environment"
+        file.touch(mode=0o600)
+        file.write_text("".join(f"{k}={v}\n" for k, v in stage.environment.items()))
+        self._scene.addresses = _addresses(stage)
+        self._scene.note = f"logs, and an environment for other commands: {folder}"
+
     def _note(self, sent: Sent) -> None:
         if self._scene.seconds is not None:  # only what will be checked is kept
             self._sent.append(sent)
@@ -147,13 +157,13 @@ def _addresses(stage: Stage) -> list[Address]:
         Address("Kafka", settings.kafka_bootstrap_servers),
         Address("Valkey", _without_password(redis.get_secret_value())),
         Address("Postgres", _without_password(postgres.get_secret_value())),
-        Address("worker", f"pid {stage.worker.pid}, log {stage.worker.log}"),
+        Address("worker", f"pid {stage.worker.pid}"),
     ]
 
 
 def _without_password(url: str) -> str:
-    """Host, port and path."""
-    return url.rpartition("@")[2] if "@" in url else url.partition("://")[2]
+    """Host and port."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _is_terminal() -> bool:

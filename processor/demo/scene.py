@@ -32,6 +32,7 @@ class Scene:
     seen: Seen = field(default_factory=Seen)
     counts: Counts = field(default_factory=Counts)
     addresses: Sequence[Address] = ()
+    note: str = ""
     phase: str = "starting"
     playing_since: float | None = None
     """Seconds of ``steps``."""

@@ -57,7 +57,10 @@ def draw(scene: Scene, now: float, height: int) -> RenderableType:
         ),
         Layout(_panel("last suppressed", _suppressed(scene.seen, rows - _BORDERS - 1)), size=rows),
         _beside(
-            _panel(f"merges {scene.seen.merges}", _last(map(_merged, scene.seen.merged))),
+            _panel(
+                f"merges {scene.seen.merges}  (events moved)",
+                _last(map(_merged, scene.seen.merged)),
+            ),
             _panel(f"dead letters {scene.seen.letters}", _last(map(_dead, scene.seen.dead))),
             _BOTTOM,
         ),
@@ -87,15 +90,8 @@ def _header(scene: Scene) -> RenderableType:
         limit = "" if scene.seconds is None else f" of {scene.seconds:g}"
         first.append(f"  {scene.played_s:.0f}{limit} s")
     first.append("   Ctrl-C ends it", "bright_black")
-    lines = [first]
-    named = [f"{a.name} {a.text}" for a in scene.addresses]
-    lines += [Text(f" {'  '.join(named[:3])}", "bright_black")]
-    lines += [Text(f" {'  '.join(named[3:])}", "bright_black")]
-    table = Table.grid()
-    for text in lines:
-        text.no_wrap, text.overflow = True, "ellipsis"
-        table.add_row(text)
-    return table
+    servers = "   ".join(f"{a.name} {a.text}" for a in scene.addresses)
+    return _lines([first, Text(f" {servers}"), Text(f" {scene.note}", "bright_black")])
 
 
 def _progress(scene: Scene) -> RenderableType:
@@ -160,32 +156,35 @@ def _verdicts(seen: Seen) -> RenderableType:
 
 def _suppressed(seen: Seen, rows: int) -> RenderableType:
     table = Table(box=None, expand=True, padding=(0, 1), header_style="bright_black")
-    for name in ("at", "org unit", "lead", "type", "filter"):
+    for name in ("at", "lead", "type", "filter"):
         ratio = 1 if name == "filter" else None
         table.add_column(name, no_wrap=True, ratio=ratio, overflow="ellipsis")
     table.add_column("count", justify="right", no_wrap=True)
     for one in list(reversed(seen.suppressed))[:rows]:
         colour = COLOURS[one.reason]
         count = "" if one.events is None else f"{one.events} > {one.threshold}"
-        table.add_row(
-            one.at, one.org_unit, one.lead, one.event_type, Text(one.filter, colour), count
-        )
+        table.add_row(one.at, one.lead, one.event_type, Text(one.filter, colour), count)
     return table
 
 
 def _merged(one: Merged) -> Text:
     sources = ", ".join(one.sources)
-    return Text.assemble(sources, " → ", (one.lead, "bold"), f" ({one.moved} moved)")
+    return Text.assemble((one.lead, "bold"), " ← ", sources, (f" ({one.moved})", "bright_black"))
 
 
 def _dead(one: Dead) -> Text:
-    return Text.assemble((one.error, "red"), " ", one.reason)
+    return Text.assemble((one.stage, "red"), " ", one.reason)
 
 
 def _last(texts: Iterable[Text]) -> RenderableType:
     """The newest first."""
+    return _lines(list(texts)[: -_BOTTOM + _BORDERS - 1 : -1])
+
+
+def _lines(texts: Iterable[Text]) -> RenderableType:
+    """Cut where they are too long."""
     table = Table.grid()
-    for text in list(texts)[: -_BOTTOM + _BORDERS - 1 : -1]:
+    for text in texts:
         text.no_wrap, text.overflow = True, "ellipsis"
         table.add_row(text)
     return table

@@ -15,7 +15,6 @@ class Suppressed(NamedTuple):
     """A suppressed event, as it was read."""
 
     at: str
-    org_unit: str
     lead: str
     event_type: str
     reason: str

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +15,11 @@ from time import monotonic
 import psutil
 
 from processor.embedded import Stack
-from processor.embedded.processes import alive
+from processor.embedded.processes import alive, send
 from processor.embedded.stack import VARIABLES
 
 KILL_AFTER_S = 2.0
-GIVE_UP_AFTER_S = 3.5
+GIVE_UP_AFTER_S = 2.0
 
 
 class Servers:
@@ -62,17 +62,17 @@ class Servers:
         return self.folder / "servers" / name / "log"
 
     def stop(self) -> bool:
-        """Ends the servers, those still starting too; False where the start is stuck and ends with this process.
+        """Ends the servers; False where their start is stuck and ends with this process only.
 
-        What does not end by itself within `KILL_AFTER_S` is killed.
+        A start that is under way is cut off, and what does not end by itself within `KILL_AFTER_S` is killed.
         """
-        killing = Timer(KILL_AFTER_S, self._kill)
-        killing.start()
         deadline = monotonic() + GIVE_UP_AFTER_S
-        self._stack.stop()
         while self._thread.is_alive() and monotonic() < deadline:
-            self._stack.stop()  # it may have started one more
-            self._thread.join(0.1)
+            _kill()  # also what prepares a server
+            self._thread.join(0.05)
+        killing = Timer(KILL_AFTER_S, _kill)
+        killing.start()
+        self._stack.stop()
         killing.cancel()
         if not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -93,11 +93,7 @@ class Servers:
         self.took[name] = monotonic() - self.began
         self._up[name].set_result(None)
 
-    def _kill(self) -> None:
-        for pid in self._pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
-    def _pids(self) -> Iterator[int]:
-        for pids in self._stack.pids.values():
-            yield from pids
+def _kill() -> None:
+    """All children of this process, which has no others at its end."""
+    send(psutil.Process().children(recursive=True), signal.SIGKILL)

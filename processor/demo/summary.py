@@ -25,7 +25,7 @@ def show(scene: Scene, verdict: Verdict, logs: Path) -> None:
     if count > SHOWN:
         console.print(f"  and {count - SHOWN} more")
     if count:
-        console.print(Text(f"{count} differences; logs and data are in {logs}", "bold red"))
+        console.print(Text(f"{count} differences; the logs are in {logs}", "bold red"))
     else:
         said = "every event is accounted for, every message is its row, every verdict agrees"
         console.print(Text(said, "bold green"))

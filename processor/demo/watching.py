@@ -71,7 +71,6 @@ def see_event(seen: Seen, event: dict[str, Any], now: float, latency_s: float) -
         seen.suppressed.append(
             Suppressed(
                 event["received_at"][11:19],
-                event["org_unit"],
                 event["lead_id"],
                 event["event_type"],
                 event["suppression_reason"],

@@ -4,15 +4,13 @@ Each raises `StartRefused` where it cannot be had; what it takes away at the end
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
-import redis.asyncio
 from aiokafka.errors import KafkaError
-from redis.exceptions import RedisError
 
 from processor.failures import Retryable, StartRefused
 from processor.io.kafka import Cluster, connected, translated
@@ -59,22 +57,25 @@ async def own_database(server: str, name: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def own_redis(server: str) -> AsyncIterator[str]:
     """The URL of a logical database of the server that holds nothing."""
+    from redis.asyncio import from_url  # noqa: PLC0415  # slow to import, and rarely needed
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
     try:
-        url = await _empty(server)
+        url = await _empty(server, from_url)
     except (RedisError, OSError) as error:
         raise StartRefused(f"cannot use Redis: {error}; check REDIS_URL") from error
     try:
         yield url
     finally:
         with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(_AWAY_WITHIN_S), redis.asyncio.from_url(url) as client:
+            async with asyncio.timeout(_AWAY_WITHIN_S), from_url(url) as client:
                 await client.flushdb()
 
 
-async def _empty(server: str) -> str:
+async def _empty(server: str, from_url: Callable[[str], Any]) -> str:
     for number in _NUMBERS:
         url = _at(server, str(number))
-        async with redis.asyncio.from_url(url) as client:
+        async with from_url(url) as client:
             if not await client.dbsize() and await client.set(_TAKEN, 1, nx=True):
                 return url
     raise StartRefused("Redis has no empty logical database from 1 to 15: name another REDIS_URL")
