@@ -155,7 +155,10 @@ class Pipeline:
     def _cases(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
         return [
             triage(
-                event, self._leads.root(event.org_unit, event.lead_id), rules, counted=doubts.counted(event)
+                event,
+                self._leads.root(event.org_unit, event.lead_id),
+                rules,
+                counted=doubts.counted(event),
             )
             for event in events
             if (event.org_unit, event.id) not in doubts.left_out

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 import redis
 
 from processor.embedded import Stack
-from tests.harness import Message, Worker, World, produce, read_topic, until
+from tests.harness import Message, Worker, World, processor, produce, read_topic, until
 
 NOWHERE = "127.0.0.1:1"
 FILTERS = """
@@ -101,9 +102,22 @@ def events(numbers: range) -> list[Message]:
     ]
 
 
-async def published(world: World) -> int:
-    """How many enriched events can be read."""
-    return len(await read_topic(world.kafka, world.enriched))
+async def published(world: World, number: int) -> list[dict[str, Any]]:
+    """The enriched events, once there are that many."""
+
+    async def enough() -> list[dict[str, Any]]:
+        records = await read_topic(world.kafka, world.enriched)
+        return [json.loads(record.value or b"") for record in records] * (len(records) >= number)
+
+    return await until(enough, 90)
+
+
+async def rows(world: World) -> dict[str, str | None]:
+    """The verdict of each stored event."""
+    connection = await asyncpg.connect(world.postgres)
+    found = await connection.fetch("SELECT id, suppression_reason FROM events")
+    await connection.close()
+    return {row["id"]: row["suppression_reason"] for row in found}
 
 
 @pytest.mark.timeout(120)
@@ -124,7 +138,7 @@ async def test_64_partitions_take_at_most_10_connections(world: World, start_wor
         nonlocal most
         query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'processor' AND datname = current_database()"
         most = max(most, await connection.fetchval(query))
-        return await connection.fetchval("SELECT count(*) FROM events") == 20_000
+        return bool(await connection.fetchval("SELECT count(*) = 20000 FROM events"))
 
     await until(done, 60)
     await connection.close()
@@ -138,41 +152,21 @@ async def test_a_server_that_restarts_under_load_costs_nothing(
     world: World, start_worker: Start, stack: Stack, server: str, tmp_path: Path
 ) -> None:
     """Every event has one row and one message, and verdicts are those of an undisturbed run."""
-    if server not in stack.pids or not stack.pids[server]:
-        pytest.fail("unset the URLs of servers in the environment: this test restarts its own")
+    assert stack.pids.get(server), "unset the servers' URLs: this test restarts its own"
     await world.create_topics()
     (tmp_path / "filters.yaml").write_text(FILTERS)
-    subprocess.run(
-        [sys.executable, "-m", "processor", "filters", "apply", str(tmp_path / "filters.yaml")],
-        check=True,
-        env={**os.environ, **world.environment()},
-    )
+    processor(world.environment(), "filters", "apply", str(tmp_path / "filters.yaml"))
     worker = start_worker(world.environment())
     await worker.ready(40)
     await produce(world.kafka, world.raw, events(range(3_000)))
-
-    async def some() -> bool:
-        return await published(world) > 0
-
-    await until(some, 30)
+    await published(world, 1)
     stack.restart(server)
     await produce(world.kafka, world.raw, events(range(3_000, 6_000)))
-
-    async def all_of_them() -> bool:
-        return await published(world) >= 6_000
-
-    await until(all_of_them, 90)
+    messages = await published(world, 6_000)
     assert worker.running, worker.output[-3000:]
     assert await worker.stop() == 0
-    messages = [
-        json.loads(record.value or b"") for record in await read_topic(world.kafka, world.enriched)
-    ]
-    verdicts = {message["id"]: message["suppression_reason"] for message in messages}
-    assert len(messages) == len(verdicts) == 6_000
     # Each lead has an event every 7 s, so a minute holds 9 of them: from the fifth on all exceed.
     expected = {f"e-{n:06}": None if n // 7 < 4 else "inorganic" for n in range(6_000)}
-    assert verdicts == expected
-    connection = await asyncpg.connect(world.postgres)
-    rows = await connection.fetch("SELECT id, suppression_reason FROM events")
-    await connection.close()
-    assert {row["id"]: row["suppression_reason"] for row in rows} == expected
+    assert {message["id"]: message["suppression_reason"] for message in messages} == expected
+    assert len(messages) == 6_000
+    assert await rows(world) == expected
