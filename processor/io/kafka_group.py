@@ -12,7 +12,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from processor import telemetry
-from processor.failures import Failure, Retryable
+from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition, translated
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
@@ -65,7 +65,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         self._leaving = asyncio.Event()
         self._running: dict[Partition, asyncio.Task[None]] = {}
         self._scope = asyncio.TaskGroup()
-        self._failure: Failure | None = None
+        self._failure: Exception | None = None
 
     def leave(self) -> None:
         """Drain and return from `run`."""
@@ -91,12 +91,10 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         """Returns at once: no heartbeat is sent before it does."""
         telemetry.REBALANCES.inc()
         self.joined = True
-        if self._leaving.is_set():
-            return
-        for partition in sorted(assigned):
-            lane = self._make_lane(partition, self)
-            self.lanes[partition] = lane
-            self._running[partition] = self._scope.create_task(lane.run())
+        try:
+            self._begin_lanes(assigned)
+        except Exception as error:  # aiokafka would log it and go on without lanes
+            self._fail(error)
 
     async def on_partitions_revoked(self, revoked: set[Partition]) -> None:
         """Lets batches in flight finish: until this returns the partitions are still ours."""
@@ -158,8 +156,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                     if partition in self.lanes:
                         self.lanes[partition].lose_position()
             except KafkaError as error:
-                self._failure = Retryable("kafka", f"{type(error).__name__}: {error}")
-                self.leave()
+                self._fail(Retryable("kafka", f"{type(error).__name__}: {error}"))
                 return
             else:
                 self._hand_over(fetched)
@@ -170,6 +167,18 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
             # A lane that has begun again meanwhile seeks again, and then gets these once more.
             if lane is not None and lane.wants_records():
                 lane.feed(records)
+
+    def _begin_lanes(self, assigned: set[Partition]) -> None:
+        if self._leaving.is_set():
+            return
+        for partition in sorted(assigned):
+            lane = self._make_lane(partition, self)
+            self.lanes[partition] = lane
+            self._running[partition] = self._scope.create_task(lane.run())
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self.leave()
 
     async def _end_lanes(self, grace_s: float) -> None:
         lanes, self.lanes = self.lanes, {}

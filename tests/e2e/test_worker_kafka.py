@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,10 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
+from processor.embedded import Stack
 from processor.failures import StartRefused
 from processor.io.kafka_offsets import reset_offset
-from tests.e2e.faulty import Feed, Start, all_published, start_faulty, struck
+from tests.e2e.faulty import Feed, Start, all_published, numbered, start_faulty, struck
 from tests.harness import Message, Worker, World, produce, read_topic, until
 
 __all__ = ["start_faulty"]
@@ -213,6 +215,27 @@ async def test_a_dependency_that_is_away_is_waited_for_and_said_once(
     assert metrics['processor_waiting_seconds_total{dependency="postgres"}'] > 0.5
 
 
+@pytest.mark.fault
+@pytest.mark.skipif("KAFKA_BOOTSTRAP_SERVERS" in os.environ, reason="somebody else's broker")
+async def test_a_broker_that_dies_under_load_is_waited_for(
+    world: World, start_faulty: Start, stack: Stack
+) -> None:
+    """The worker stays, says once that it waits, and each input has one output when it is back."""
+    await world.create_topics()
+    worker = start_faulty(world)
+    await worker.ready()
+    await produce(world.kafka, world.raw, numbered(20_000))
+    await until(lambda: metric(worker, "processor_batch_events_count"))
+    stack.kill("kafka")
+    await until(lambda: events(worker, "dependency_away"), 30)
+    await asyncio.to_thread(stack.start_one, "kafka")
+    found = await all_published(world, 20_000, 40)
+    assert set(found.values()) == {1}
+    await produce(world.kafka, world.raw, numbered(1, 20_000))
+    assert set((await all_published(world, 20_001)).values()) == {1}
+    assert await worker.stop() == 0
+
+
 async def test_partitions_added_while_a_worker_runs_get_lanes(
     world: World, start_faulty: Start
 ) -> None:
@@ -254,7 +277,11 @@ async def test_a_second_signal_abandons_everything_at_once(
     assert await worker.ended(2) == 128 + signal.SIGTERM
 
 
-async def lag(worker: Worker, world: World) -> bool:
-    """Whether the worker knows of records that are not committed."""
-    metrics = await worker.metrics()
-    return metrics.get(f'processor_lag_records{{partition="0",topic="{world.raw}"}}', 0) > 0
+async def lag(worker: Worker, world: World) -> float:
+    """How many records of the first partition the worker says are not committed."""
+    return await metric(worker, f'processor_lag_records{{partition="0",topic="{world.raw}"}}')
+
+
+async def metric(worker: Worker, name: str) -> float:
+    """A sample; 0 without it."""
+    return (await worker.metrics()).get(name, 0)
