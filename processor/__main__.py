@@ -1,7 +1,8 @@
 """The command `processor`: reads settings, calls one part, prints what it answers.
 
-Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 2 (refused or failed, the line
-says why), 130 (Ctrl-C).  Parts are imported by the command that needs them: `migrate` loads no Kafka.
+Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 1 (a worker's defect, or a
+difference the demo found), 2 (refused or failed, the line says why), 130 (Ctrl-C).  Parts are
+imported by the command that needs them: `migrate` loads no Kafka.
 """
 
 import asyncio

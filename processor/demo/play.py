@@ -143,7 +143,7 @@ class Play:
         file.touch(mode=0o600)
         file.write_text("".join(f"{k}={v}\n" for k, v in stage.environment.items()))
         self._scene.addresses = _addresses(stage)
-        self._scene.note = f"logs, and an environment for other commands: {folder}"
+        self._scene.note = f"worker pid {stage.worker.pid}   logs and environment in {folder}"
 
     def _note(self, sent: Sent) -> None:
         if self._scene.seconds is not None:  # only what will be checked is kept
@@ -157,7 +157,6 @@ def _addresses(stage: Stage) -> list[Address]:
         Address("Kafka", settings.kafka_bootstrap_servers),
         Address("Valkey", _without_password(redis.get_secret_value())),
         Address("Postgres", _without_password(postgres.get_secret_value())),
-        Address("worker", f"pid {stage.worker.pid}"),
     ]
 
 

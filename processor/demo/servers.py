@@ -62,7 +62,7 @@ class Servers:
         return self.folder / "servers" / name / "log"
 
     def stop(self) -> bool:
-        """Ends the servers; False where their start is stuck and ends with this process only.
+        """Ends the servers, whose data goes too; False where their start is stuck and ends with this process only.
 
         A start that is under way is cut off, and what does not end by itself within `KILL_AFTER_S` is killed.
         """
@@ -72,6 +72,8 @@ class Servers:
             self._thread.join(0.05)
         killing = Timer(KILL_AFTER_S, _kill)
         killing.start()
+        for name in self._mains.keys() - {"postgres"}:  # which gives shared memory back
+            self._stack.kill(name)
         self._stack.stop()
         killing.cancel()
         if not self.keep:
