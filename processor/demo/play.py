@@ -42,15 +42,17 @@ def run(servers: Servers, seconds: float | None) -> int:
     try:
         return asyncio.run(Play(servers, seconds).run())
     except Exception as error:
-        servers.keep = True
-        if dead := servers.dead():
-            logs = ", ".join(str(servers.log(name)) for name in dead)
-            raise Failure(f"{' and '.join(dead)} ended unexpectedly; see {logs}") from error
-        raise _first(error) from error
+        first = _first(error, servers)
+        # Logs that the line points to, or that a defect needs, stay.
+        servers.keep = not isinstance(first, Failure) or str(servers.folder) in str(first)
+        raise first from error
 
 
-def _first(error: Exception) -> Exception:
-    """Of what failed together, a failure says more than what it took down with it."""
+def _first(error: Exception, servers: Servers) -> Exception:
+    """Of what failed together, a server says more than a failure, and that more than what it took down with it."""
+    if dead := servers.dead():
+        logs = ", ".join(str(servers.log(name)) for name in dead)
+        return Failure(f"{' and '.join(dead)} ended unexpectedly; see {logs}")
     while isinstance(error, ExceptionGroup):
         error = (error.subgroup(Failure) or error).exceptions[0]
     return error

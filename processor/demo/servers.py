@@ -25,7 +25,7 @@ GIVE_UP_AFTER_S = 2.0
 class Servers:
     """Kafka, Redis and Postgres; what the environment names is used, the rest is ours.
 
-    `begin` returns at once, `url` waits for one of them; `stop` ends them and removes the directory unless `keep` is set.
+    `begin` returns at once, `url` waits for one of them; `stop` ends them and removes the directory, of which the logs stay where `keep` is set.
     """
 
     def __init__(self, given: Mapping[str, str] = os.environ) -> None:
@@ -76,9 +76,15 @@ class Servers:
             self._stack.kill(name)
         self._stack.stop()
         killing.cancel()
+        self._clear()
+        return not self._thread.is_alive()
+
+    def _clear(self) -> None:
         if not self.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
-        return not self._thread.is_alive()
+        for path in self.folder.glob("servers/*/*"):
+            if path.name != "log" and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def _start(self) -> None:
         try:
