@@ -16,7 +16,7 @@ from processor.failures import Retryable
 from processor.io.past import Past, Window
 from processor.io.redis import Server
 from processor.ports import Fact
-from processor.pure.types import Case, Seen, VelocityFilter
+from processor.pure.types import Case, Root, Seen, VelocityFilter
 
 LAYOUT = "w1"
 """Version of keys and members: another layout never reads these."""
@@ -31,7 +31,7 @@ _TRIES = 20
 _LATE_HELD = -2
 """How the script says that it holds an event which it cannot judge."""
 _WINDOWS_A_CALL = 2000
-_CALM = Seen(count=0, cached=False, from_store=False, stored=False, burst_id=None)
+_CALM = Seen(0, cached=False, from_store=False, stored=False, burst_id=None, calm=True)
 
 _Late: TypeAlias = tuple[int, int, bool]
 """Case number, filter number, and whether Redis holds the event: to be judged from Postgres."""
@@ -40,13 +40,21 @@ _Late: TypeAlias = tuple[int, int, bool]
 class _Touched(Struct):
     """A window with the events that touch it: (case number, number of the filter in the case)."""
 
-    window: Window
+    org_unit: str
+    root: Root
+    velocity: VelocityFilter
     at: list[tuple[int, int]]
 
+    @property
+    def window(self) -> Window:
+        """The window by itself."""
+        return Window(self.org_unit, self.root.lead_id, self.root.epoch, self.velocity)
+
+    @property
     def suffix(self) -> str:
         """Names the window within a generation; ids hold no NUL."""
-        window = self.window
-        return f"{window.velocity.revision}:{window.epoch}:{window.org_unit}\0{window.lead_id}"
+        root = self.root
+        return f"{self.velocity.revision}:{root.epoch}:{self.org_unit}\0{root.lead_id}"
 
 
 class Windows:
@@ -125,17 +133,17 @@ class Windows:
         )
 
     def _question(self, cases: Sequence[Case], touched: _Touched, now: int) -> list[object]:
-        velocity = touched.window.velocity
+        velocity = touched.velocity
         trust = max(
             -_NEVER if velocity.newest is None else velocity.newest, now - self._keep_ms(velocity)
         )
         times = [cases[n].event.occurred_at for n, _ in touched.at]
         return [
-            touched.suffix(),
+            touched.suffix,
             velocity.window_ms,
             velocity.threshold,
             velocity.keep_first,
-            _NEVER if touched.window.epoch else trust,
+            _NEVER if touched.root.epoch else trust,
             self._expire(velocity, now, max(times)),
             times,
         ]
@@ -164,13 +172,13 @@ class Windows:
         telemetry.WINDOW_REBUILDS.inc(len(wanted))
         newest = [max(cases[n].event.occurred_at for n, _ in touched.at) for touched in wanted]
         expire = [
-            self._expire(touched.window.velocity, now, at)
+            self._expire(touched.velocity, now, at)
             for touched, at in zip(wanted, newest, strict=True)
         ]
         begin = [
             _PREFIX,
             secrets.token_hex(8),
-            *([t.suffix(), at] for t, at in zip(wanted, expire, strict=True)),
+            *([t.suffix, at] for t, at in zip(wanted, expire, strict=True)),
         ]
         marks = await self._call("windows_begin", begin, b"")
         if marks is False:
@@ -186,7 +194,7 @@ class Windows:
             ids += [member(event_id) for _, event_id, _ in held.exceeding]
             times = [at for at, _ in held.members]
             exceeding = [x for at, _, burst in held.exceeding for x in (at, burst)]
-            fill.append([wanted[n].suffix(), marks[n], held.floor, expire[n], times, exceeding])
+            fill.append([wanted[n].suffix, marks[n], held.floor, expire[n], times, exceeding])
         await self._call("windows_fill", fill, b"".join(ids))
 
     async def _judge_late(
@@ -212,13 +220,13 @@ class Windows:
         return {n for t in lost for n, _ in t.at}
 
     def _addition(self, facts: Sequence[Fact], touched: _Touched, now: int) -> list[object]:
-        velocity = touched.window.velocity
+        velocity = touched.velocity
         times = [facts[n].case.event.occurred_at for n, _ in touched.at]
         bursts = None
         if velocity.keep_first:
             bursts = [facts[n].facts.exceeded.get(velocity.revision, "") for n, _ in touched.at]
         return [
-            touched.suffix(),
+            touched.suffix,
             velocity.window_ms,
             velocity.threshold,
             self._lateness_ms,
@@ -240,12 +248,15 @@ def _window(case: Case, velocity: VelocityFilter) -> Window:
 def _touched(cases: Sequence[Case]) -> list[_Touched]:
     found: dict[tuple[str, str, int, int], _Touched] = {}
     for n, case in enumerate(cases):
-        for f, velocity in enumerate(case.watching):
-            key = (case.event.org_unit, case.root.lead_id, case.root.epoch, velocity.revision)
-            touched = found.get(key)
-            if touched is None:
-                touched = found[key] = _Touched(_window(case, velocity), [])
-            touched.at.append((n, f))
+        if case.watching:
+            org_unit, root = case.event.org_unit, case.root
+            for f, velocity in enumerate(case.watching):
+                key = (org_unit, root.lead_id, root.epoch, velocity.revision)
+                touched = found.get(key)
+                if touched is None:
+                    found[key] = _Touched(org_unit, root, velocity, [(n, f)])
+                else:
+                    touched.at.append((n, f))
     return list(found.values())
 
 
@@ -258,7 +269,7 @@ def _fill_in(
     into: tuple[list[list[Seen]], list[_Late]], touched: _Touched, answer: list[Any]
 ) -> None:
     answers, late = into
-    keep_first = touched.window.velocity.keep_first
+    keep_first = touched.velocity.keep_first
     said = answer[::2] if keep_first else answer
     bursts = answer[1::2] if keep_first else [""] * len(said)
     for (n, f), value, burst in zip(touched.at, said, bursts, strict=True):

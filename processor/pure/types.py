@@ -162,6 +162,8 @@ class Seen(Struct, frozen=True, gc=False):
     """Postgres held the event when the batch was read; only looked up where something is judged from there."""
     burst_id: str | None
     """Burst of an exceeding event less than W away, other than itself; only for keep-first filters."""
+    calm: bool = False
+    """The window holds so little that no event of the batch can exceed in it; the other answers are then left out."""
 
 
 class Facts(Struct, frozen=True, gc=False):

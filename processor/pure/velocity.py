@@ -72,10 +72,23 @@ def decide(
     says other than this fold did: they are what the windows get, whatever is computed.  Ids are distinct.
     """
     windows: dict[tuple[str, str, int], _Window] = {}
+    plain = Facts(counted=True, rules=rules, exceeded={})
     return [
-        _rule(case, answers, windows, known, rules)
+        Ruling(case, None, None, plain)
+        if _is_plain(case, answers) and not known
+        else _rule(case, answers, windows, known, rules)
         for case, answers in zip(cases, seen, strict=True)
     ]
+
+
+def _is_plain(case: Case, answers: Sequence[Seen]) -> bool:
+    """No filter can have anything to say of it, which is so for most events."""
+    if case.matched is not None or not case.counted:
+        return False
+    for answer in answers:  # noqa: SIM110  # all() takes a generator, for every event
+        if not answer.calm:
+            return False
+    return True
 
 
 def _rule(
@@ -90,6 +103,8 @@ def _rule(
     exceeded: dict[int, str] = {}
     opinions: list[_Opinion] = []
     for velocity, answer in zip(case.watching, answers, strict=True):
+        if answer.calm:
+            continue
         key = (event.org_unit, case.root.lead_id, velocity.revision)
         window = windows.get(key)
         if window is None:
