@@ -5,6 +5,7 @@ the start and what it refuses, the memberships one after the other, signals and 
 """
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -54,7 +55,14 @@ def main(settings: Settings) -> int:
     from processor.composition import composed  # noqa: PLC0415  # it imports what a worker does from here
 
     telemetry.configure_logging(settings.log_format)
+    _rarely_collect()
     return asyncio.run(serve(settings, composed))
+
+
+def _rarely_collect() -> None:
+    """A batch is many short-lived objects and no cycle: looking for cycles as often as by default takes a third of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def open_sink(outlet: Outlet, partition: Partition, group: Group[Lane]) -> Sink:
