@@ -56,16 +56,15 @@ def draw(scene: Scene, now: float, height: int) -> RenderableType:
             middle,
         ),
         Layout(_panel("last suppressed", _suppressed(scene.seen, rows - _BORDERS - 1)), size=rows),
-        _beside(
-            _panel(
-                f"merges {scene.seen.merges}  (events moved)",
-                _last(map(_merged, scene.seen.merged)),
-            ),
-            _panel(f"dead letters {scene.seen.letters}", _last(map(_dead, scene.seen.dead))),
-            _BOTTOM,
-        ),
+        _merges_and_letters(scene.seen),
     )
     return layout
+
+
+def _merges_and_letters(seen: Seen) -> Layout:
+    merges = _panel(f"merges {seen.merges}  (events moved)", _last(map(_merged, seen.merged)))
+    letters = _panel(f"dead letters {seen.letters}", _last(map(_dead, seen.dead)))
+    return _beside(merges, letters, _BOTTOM)
 
 
 def _beside(left: RenderableType, right: RenderableType, size: int) -> Layout:
