@@ -108,7 +108,8 @@ class Lane:
                 self.state = rules.fail(rules.close(self.state))
                 self.inbox.clear()
                 self._goes_on()
-                telemetry.STOPPED_LANES.labels(*self.partition).set(0)
+                for gauge in (telemetry.STOPPED_LANES, telemetry.LAG, telemetry.OLDEST):
+                    gauge.remove(*self.partition)  # whoever has the partition next tells
 
     def phase(self) -> rules.Phase:
         """Where it stands now; any await may change it."""

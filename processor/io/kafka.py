@@ -25,6 +25,7 @@ from aiokafka.errors import (
 from msgspec import Struct
 
 from processor.failures import Fenced, Retryable, StartRefused, Stopped
+from processor.io import kafka_records
 from processor.settings import Settings
 
 Partition: TypeAlias = TopicPartition
@@ -68,6 +69,7 @@ class Cluster:
         self.settings = settings
         self.tuning = tuning
         self._connection = _connection(settings)
+        kafka_records.install()
 
     def admin(self) -> AIOKafkaAdminClient:
         """An admin client, not started."""

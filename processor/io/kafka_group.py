@@ -64,6 +64,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         self._consumer = cluster.consumer()
         self._leaving = asyncio.Event()
         self._running: dict[Partition, asyncio.Task[None]] = {}
+        self._ending = asyncio.Lock()
         self._scope = asyncio.TaskGroup()
         self._failure: Exception | None = None
 
@@ -181,14 +182,16 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         self.leave()
 
     async def _end_lanes(self, grace_s: float) -> None:
+        """Who comes second waits too: a partition is given up only when its lane has ended."""
         lanes, self.lanes = self.lanes, {}
-        running, self._running = self._running, {}
         for lane in lanes.values():
             lane.close()
-        late = await _unfinished(running.values(), grace_s)
-        for task in late:
-            task.cancel()
-        await _unfinished(late, ABANDON_S)
+        async with self._ending:
+            running, self._running = self._running, {}
+            late = await _unfinished(running.values(), grace_s)
+            for task in late:
+                task.cancel()
+            await _unfinished(late, ABANDON_S)
 
     async def _stop_consumer(self) -> None:
         async with asyncio.timeout(LEAVE_S):

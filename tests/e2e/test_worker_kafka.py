@@ -4,14 +4,16 @@ import asyncio
 import json
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.record.util import calc_crc32c
 
 from processor.embedded import Stack
 from processor.failures import StartRefused
@@ -120,6 +122,25 @@ async def test_a_message_its_topic_does_not_take_becomes_a_dead_letter(
     assert dict(found) == {b"one": 1, b"two": 1}
     dead = await read_topic(world.kafka, world.dead)
     assert [r.value for r in dead] == [b"0:1"]
+
+
+async def test_a_header_name_that_is_no_text_holds_up_nothing(
+    world: World, start_faulty: Start
+) -> None:
+    """Kafka takes any bytes there, and aiokafka's reader would raise for ever."""
+    await world.create_topics(1)
+    producer = AIOKafkaProducer(bootstrap_servers=world.kafka)
+    await producer.start()
+    batch = producer.create_batch()
+    for value, headers in ((b"before", []), (b"bad", [("zz", b"v")]), (b"after", [])):
+        batch.append(timestamp=None, key=b"k", value=value, headers=headers)
+    buffer = bytearray(bytes(batch._build()).replace(b"zz", b"\xff\xfe"))
+    struct.pack_into(">I", buffer, 17, calc_crc32c(bytes(buffer[21:])))
+    batch._buffer = buffer
+    await (await producer.send_batch(batch, world.raw, partition=0))
+    await producer.stop()
+    start_faulty(world)
+    assert dict(await all_published(world, 3)) == {b"before": 1, b"bad": 1, b"after": 1}
 
 
 async def test_a_dead_letter_that_cannot_be_written_stops_the_lane(

@@ -1,0 +1,84 @@
+"""Reads record batches as aiokafka does, header names that are no UTF-8 included.
+
+Kafka lets such names in.  aiokafka raises for the whole fetch instead, loses what came before in it, and
+raises again at the next: one record would hold up its partition for ever.  Here its bad bytes become
+``\\xff``, and it is a record like any other.
+"""
+
+import struct
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, SupportsIndex, overload
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+_LENGTH = struct.Struct(">8xi")
+
+
+def install() -> None:
+    """From here on every consumer of this process reads so."""
+    fetcher.MemoryRecords = Fetched
+
+
+class Fetched:
+    """What was fetched of a partition, in place of aiokafka's ``MemoryRecords``."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._records = MemoryRecords(data)
+        self.has_next = self._records.has_next
+        self.size_in_bytes = self._records.size_in_bytes
+
+    def next_batch(self) -> "Batch":
+        """The next one; there is one."""
+        begin = self._at
+        self._at += _LENGTH.size + _LENGTH.unpack_from(self._data, begin)[0]
+        return Batch(self._records.next_batch(), memoryview(self._data)[begin : self._at])
+
+
+class Batch:
+    """aiokafka's batch; its own, slower reader takes over where the fast one stumbles."""
+
+    def __init__(self, batch: Any, data: memoryview) -> None:
+        self._batch = batch
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        read = 0
+        try:
+            for record in self._batch:
+                read += 1
+                yield record
+        except UnicodeDecodeError:
+            yield from islice(_lenient(self._data), read, None)
+
+
+def _lenient(data: memoryview) -> Iterator[Any]:
+    batch = _DefaultRecordBatchPy(data)
+    batch._maybe_uncompress()  # noqa: SLF001 - the buffer it fills is what has to be lenient
+    batch._buffer = _Lenient(batch._buffer)  # noqa: SLF001
+    return iter(batch)
+
+
+class _Lenient(bytearray):
+    """Bytes of which every part can be decoded."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> int: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> bytearray: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> int | bytearray:
+        found = super().__getitem__(index)
+        return found if isinstance(found, int) else _Lenient(found)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
+        return super().decode(encoding, errors)

@@ -1,0 +1,76 @@
+"""Header names that are no UTF-8 hold up nothing: Kafka lets them in, and so do we."""
+
+import struct
+from typing import Any
+
+import pytest
+from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from aiokafka.structs import TopicPartition
+
+from processor.io.kafka_records import Fetched
+
+NONE, GZIP = 0, 1
+
+
+def batch(base: int, values: list[bytes], header: bytes, compression: int = NONE) -> bytes:
+    """A batch as a broker sends it; all its records have a header of that name."""
+    stand_in = "h" * len(header)
+    builder = DefaultRecordBatchBuilder(2, NONE, 0, -1, -1, 0, 1 << 20)
+    for offset, value in enumerate(values):
+        builder.append(offset, 7, b"k", value, [(stand_in, b"v")])
+    built = builder.build()
+    body = bytes(built[61:]).replace(stand_in.encode(), header)
+    if compression == GZIP:
+        from aiokafka.codec import gzip_encode  # noqa: PLC0415
+
+        body = gzip_encode(body)
+    head = bytearray(built[:61])
+    struct.pack_into(">qi", head, 0, base, 49 + len(body))
+    struct.pack_into(">h", head, 21, compression)
+    struct.pack_into(">I", head, 17, calc_crc32c(bytes(head[21:]) + body))
+    return bytes(head) + body
+
+
+def read(data: bytes) -> list[Any]:
+    """What a consumer gets to see of it."""
+    records = PartitionRecords(
+        TopicPartition("t", 0), Fetched(data), [], 10, None, None, True, 1
+    )  # fmt: skip
+    return list(records)
+
+
+@pytest.mark.parametrize("compression", [NONE, GZIP])
+def test_a_bad_header_name_is_spelled_out_and_its_neighbours_are_as_ever(compression: int) -> None:
+    """Each record once, in order, with its offset, across good and bad batches."""
+    data = (
+        batch(10, [b"a", b"b"], b"good", compression)
+        + batch(12, [b"c", b"d"], b"\xff\xfe", compression)
+        + batch(14, [b"e"], "grün".encode(), compression)
+    )
+    assert [(r.offset, r.value, r.key, r.headers) for r in read(data)] == [
+        (10, b"a", b"k", (("good", b"v"),)),
+        (11, b"b", b"k", (("good", b"v"),)),
+        (12, b"c", b"k", (("\\xff\\xfe", b"v"),)),
+        (13, b"d", b"k", (("\\xff\\xfe", b"v"),)),
+        (14, b"e", b"k", (("grün", b"v"),)),
+    ]
+
+
+def test_what_was_read_before_the_bad_name_is_not_read_again() -> None:
+    """The batch is one, the name only in its last record."""
+    data = batch(10, [b"a", b"b"], b"hh")
+    last = data.rindex(b"hh")
+    spoilt = bytearray(data[:last] + b"h\xff" + data[last + 2 :])
+    struct.pack_into(">I", spoilt, 17, calc_crc32c(bytes(spoilt[21:])))
+    assert [(r.offset, r.headers[0][0]) for r in read(bytes(spoilt))] == [
+        (10, "hh"),
+        (11, "h\\xff"),
+    ]
+
+
+def test_a_fetch_cut_off_within_a_batch_ends_before_it() -> None:
+    """As brokers may send it."""
+    data = batch(10, [b"a"], b"h") + batch(11, [b"b"], b"h")[:-3]
+    assert [r.offset for r in read(data)] == [10]

@@ -1,0 +1,101 @@
+"""The watch: what ends a process, what it excuses, and the lag it tells."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from processor.failures import Retryable
+from processor.io.kafka import Partition
+from processor.waits import Waits
+from processor.watch import StalledError, Watch
+
+HERE = Partition("watched", 0)
+LIMIT_S = 0.0
+"""Any second look is late."""
+
+
+class FakeGroup:
+    """A membership with one lane, as the watch sees it."""
+
+    def __init__(self, phase: str = "processing", *, idle: bool = False) -> None:
+        state = SimpleNamespace(offset=4, phase=phase)
+        lane = SimpleNamespace(
+            partition=HERE, state=state, idle=idle, excused=False, oldest_ms=None
+        )
+        self.lanes: Any = {HERE: lane}
+        self.joined = True
+        self.end = 9
+        self.fetched = 4
+        self.away = False
+
+    def owns(self, partition: Partition) -> bool:
+        return partition in self.lanes
+
+    async def answers(self) -> None:
+        if self.away:
+            raise Retryable("kafka", "no answer")
+
+    async def ends(self, partitions: list[Partition]) -> dict[Partition, int]:
+        await self.answers()
+        return dict.fromkeys(partitions, self.end)
+
+    async def position(self, _: Partition) -> int:
+        return self.fetched
+
+
+async def looked_at(group: Any, change: str = "", value: object = None) -> None:
+    """Two looks, with a change of the lane or the group in between."""
+    watch = Watch(Waits(), LIMIT_S)
+    await watch._look(group)
+    if change:
+        target = group if hasattr(group, change) else group.lanes[HERE]
+        setattr(target, change, value)
+    await watch._look(group)
+
+
+def lag() -> float | None:
+    """What the metric says."""
+    labels = {"topic": HERE.topic, "partition": str(HERE.partition)}
+    return REGISTRY.get_sample_value("processor_lag_records", labels)
+
+
+async def test_a_lane_that_does_not_move_although_nothing_is_away_ends_the_process() -> None:
+    """The sentence names it."""
+    with pytest.raises(StalledError, match="watched"):
+        await looked_at(FakeGroup())
+    assert lag() == 5
+
+
+async def test_a_lane_that_cannot_even_start_counts_too() -> None:
+    """Whatever the reason that nobody knows."""
+    with pytest.raises(StalledError):
+        await looked_at(FakeGroup("starting"))
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [("state", SimpleNamespace(offset=5, phase="processing")), ("excused", True), ("away", True)],
+)
+async def test_progress_and_dependencies_that_are_away_excuse_a_lane(
+    change: str, value: object
+) -> None:
+    """Waiting for what will come back is no stall."""
+    await looked_at(FakeGroup(), change, value)
+
+
+async def test_an_idle_lane_behind_the_end_only_by_what_is_no_record_is_well() -> None:
+    """Transaction markers at the end have offsets that nobody commits."""
+    group = FakeGroup("ready", idle=True)
+    group.fetched = 9
+    await looked_at(group)
+    assert lag() == 0
+
+
+async def test_a_membership_that_never_gets_its_partitions_ends_the_process() -> None:
+    """While Kafka answers."""
+    group = FakeGroup()
+    group.joined = False
+    with pytest.raises(StalledError, match="group"):
+        await looked_at(group)
