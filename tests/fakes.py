@@ -77,6 +77,8 @@ class Database:
     epochs: dict[LeadKey, int] = field(default_factory=dict)
     newest: int | None = None
     commits: int = 0
+    _order: dict[tuple[str, str, str], list[tuple[int, str]]] = field(default_factory=dict)
+    """By org unit, type and lead named: the number of each row, and its id."""
 
     def root(self, org_unit: str, lead_id: str) -> Root:
         """The surviving lead, and its epoch."""
@@ -101,16 +103,23 @@ class Database:
         """Leaves a tombstone."""
         self.rows[key] = replace(self.rows[key], deleted=True)
 
+    def store(self, row: Row) -> None:
+        """Adds a row, unless its id has one."""
+        event = row.event
+        if self.rows.setdefault((event.org_unit, event.id), row) is row:
+            place = event.org_unit, event.event_type, event.lead_id
+            self._order.setdefault(place, []).append((len(self.rows), event.id))
+
     def members(self, window: WindowKey, event_type: str) -> list[Row]:
         """The counted rows of a window's class, in processing order."""
-        org_unit, lead_id, *_ = window
-        return [
-            row
-            for row in self.rows.values()
-            if (row.event.org_unit, row.event.event_type) == (org_unit, event_type)
-            and row.ruling.facts.counted
-            and self.root(org_unit, row.event.lead_id).lead_id == lead_id
+        unit, lead_id, *_ = window
+        leads = [
+            lead_id,
+            *(lead for (org, lead), to in self.redirects.items() if (org, to) == (unit, lead_id)),
         ]
+        found = sorted(n for lead in leads for n in self._order.get((unit, event_type, lead), []))
+        rows = [self.rows[unit, event_id] for _, event_id in found]
+        return [row for row in rows if row.ruling.facts.counted]
 
 
 class FakeRulebook:
@@ -144,7 +153,7 @@ class FakeEvents:
             return refused
         database.commits += 1
         for row in new:
-            database.rows.setdefault((row.event.org_unit, row.event.id), row)
+            database.store(row)
         times = [row.event.occurred_at for row in new]
         database.newest = max([*times, *([] if database.newest is None else [database.newest])])
         known = {
@@ -215,6 +224,8 @@ class FakeWindows:
         self._lateness_ms = lateness_ms
         self._lose = lose
         self._held: dict[WindowKey, Window] = {}
+        self._rows: dict[WindowKey, Window] = {}
+        """What the rows tell, while one call reads."""
         self._newest: int | None = None
         """The newest event time stored when the cache was born."""
 
@@ -226,6 +237,7 @@ class FakeWindows:
         """For each case an answer for each filter it watches."""
         if self._lose():
             self.flush()
+        self._rows.clear()
         return [[self._seen(case, velocity) for velocity in case.watching] for case in cases]
 
     async def write(self, facts: Sequence[Fact]) -> None:
@@ -246,7 +258,7 @@ class FakeWindows:
         event, width, most = case.event, velocity.window_ms, velocity.threshold + 1
         held = self._window(case, velocity)
         late = event.occurred_at - width < held.floor
-        asked = self._whole(_key(case, velocity), velocity) if late else held
+        asked = self._stored(_key(case, velocity), velocity) if late else held
         burst = (
             asked.burst_near(event.id, event.occurred_at, width) if velocity.keep_first else None
         )
@@ -257,6 +269,11 @@ class FakeWindows:
             stored=(event.org_unit, event.id) in self._database.rows,
             burst_id=burst,
         )
+
+    def _stored(self, key: WindowKey, velocity: VelocityFilter) -> Window:
+        if key not in self._rows:
+            self._rows[key] = self._whole(key, velocity)
+        return self._rows[key]
 
     def _window(self, case: Case, velocity: VelocityFilter) -> Window:
         key = _key(case, velocity)
