@@ -5,8 +5,9 @@ their windows, and meanwhile filters change or leads are merged.  One seed is on
 """
 
 import random
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -202,7 +203,8 @@ class Run:
         if set(rows) != asked or set(self.truth.judged) != asked:
             problems.append(("stored", set(rows) ^ asked))
         for event_id, judged in self.truth.judged.items():
-            problems += verdict_problems(event_id, judged, rows[event_id])
+            row = rows[event_id]
+            problems += verdict_problems(event_id, judged, row.reason, row.suppressed_by)
         return problems + self._unlike_rows(rows)
 
     def _unlike_rows(self, rows: dict[str, Ruling]) -> list[object]:
@@ -218,17 +220,15 @@ class Run:
         return [("published", one) for one in said if one not in stored] or ["published twice"]
 
 
-def verdict_problems(event_id: str, judged: Judged, ruling: Ruling) -> list[object]:
-    """How a ruling differs from the truth."""
-    by = ruling.suppressed_by or {}
-    if ruling.reason != judged.reason or by.get("filter_id") != judged.filter_id:
-        return [(event_id, judged, ruling.reason, by)]
-    if judged.count is not None:
-        told, least = by["count"], by["threshold"]
-        assert isinstance(told, int)
-        assert isinstance(least, int)
-        if not least < told <= judged.count:
-            return [(event_id, judged, by)]
+def verdict_problems(
+    event_id: str, judged: Judged, reason: str | None, suppressed_by: Mapping[str, Any] | None
+) -> list[object]:
+    """How a stored verdict differs from the truth."""
+    by = suppressed_by or {}
+    if reason != judged.reason or by.get("filter_id") != judged.filter_id:
+        return [(event_id, judged, reason, by)]
+    if judged.count is not None and not by["threshold"] < by["count"] <= judged.count:
+        return [(event_id, judged, by)]
     if judged.bursts and by.get("burst_id") not in judged.bursts:
         return [(event_id, judged, by)]
     return []
@@ -254,11 +254,11 @@ def documents(r: random.Random) -> list[Document]:
     return found
 
 
-def messages(r: random.Random) -> tuple[Lane, ...]:
+def messages(r: random.Random, start: int = START, size: int = 60) -> tuple[Lane, ...]:
     """Two partitions of late, early and duplicate events; a duplicate may have another body, or another partition."""
-    lanes, now = (Lane([]), Lane([])), 0
+    lanes, now = (Lane([]), Lane([])), start + 1_000
     bodies: list[tuple[int, dict[str, Any]]] = []
-    for n in range(60):
+    for n in range(size):
         now += r.choice((0, 0, 1, 1, 2, 3, r.randrange(60)))
         partition = r.randrange(2)
         body = {"id": f"e{n}", "lead_id": _lead(r, partition), "at": now + _shift(r)}
@@ -270,9 +270,10 @@ def messages(r: random.Random) -> tuple[Lane, ...]:
             other = r.randrange(2)
             changed = {"lead_id": _lead(r, other), "at": now - r.randrange(50)}
             bodies.append((other, {**r.choice(bodies)[1], **changed}))
-    for count, (partition, body) in enumerate(bodies):
+    for partition, body in bodies:
         log = lanes[partition].log
-        log.append(_message(partition, len(log), count, body))
+        stamp = now + r.randrange(1_000)
+        log.append(RawMessage("raw", partition, len(log), stamp, None, _value(body)))
     return lanes
 
 
@@ -286,16 +287,17 @@ def _shift(r: random.Random) -> int:
     return early - late
 
 
-def _message(partition: int, offset: int, count: int, body: dict[str, Any]) -> RawMessage:
-    at = 10_000 + body["at"]
-    value = orjson.dumps(
+def _value(body: dict[str, Any]) -> bytes:
+    at = datetime.fromtimestamp(body["at"] // 1000, UTC).replace(
+        microsecond=body["at"] % 1000 * 1000
+    )
+    return orjson.dumps(
         {
             "id": body["id"],
             "org_unit": ORG,
             "lead_id": body["lead_id"],
             "event_type": "page_view",
             "metadata": body["metadata"],
-            "timestamp": f"2026-01-01T12:00:{at // 1000:02d}.{at % 1000:03d}Z",
+            "timestamp": at.isoformat(timespec="milliseconds"),
         }
     )
-    return RawMessage("raw", partition, offset, START + 60_000 + count, None, value)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from processor.pure.types import Event, Rules, VelocityFilter
+from processor.pure.types import Event, OrgRules, Rules, VelocityFilter
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Truth:
 
     def judge(self, event: Event, lead_id: str, rules: Rules) -> None:
         """One more event of a surviving lead, under the rules in force."""
-        org = rules.org_units[event.org_unit]
-        matched = [a for a in org.attributes[""] if a.matches(event.metadata)]
+        org = rules.org_units.get(event.org_unit, OrgRules({}, {}))
+        matched = [a for a in org.attributes.get("", ()) if a.matches(event.metadata)]
         said: list[Judged] = []
         if not matched or self._order == "velocity,metadata":
             watching = [self._fold(lead_id, v) for v in org.velocity.get(event.event_type, ())]
