@@ -13,7 +13,7 @@ from processor.io.windows import OUTAGE_MS, _touched
 from processor.ports import Fact
 from processor.pure.types import Event, Ruling, Seen
 from processor.pure.velocity import decide
-from tests.contract.decision_world import DAY, LONG_AGO, NOW, RealWorld, real_world, scratch
+from tests.contract.decision_world import LONG_AGO, NOW, RealWorld, real_world, scratch
 from tests.contract.filter_world import velocity
 
 __all__ = ["scratch"]

@@ -169,7 +169,7 @@ class Run:
                 self._start(r.choice(self.lanes))
             case 3 if self.merges:
                 self._merge(*r.sample(r.choice(LEADS), 2))
-            case 3:
+            case _:
                 self.database.change(*documents(r))
 
     def _merge(self, target: str, source: str) -> None:
