@@ -83,7 +83,7 @@ def decide(
 
 def _is_plain(case: Case, answers: Sequence[Seen]) -> bool:
     """No filter can have anything to say of it, which is so for most events."""
-    if case.matched is not None or not case.counted:
+    if case.matched is not None or not case.counted or len(answers) != len(case.watching):
         return False
     for answer in answers:  # noqa: SIM110  # all() takes a generator, for every event
         if not answer.calm:
