@@ -4,7 +4,7 @@ A `Database` is what Postgres would hold, shared by the fakes of one world.  Eac
 a test that wants something to happen in between wraps it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from processor.ports import (
     Answer,
     EventKey,
-    Fact,
     KnownIds,
     LeadKey,
     Recorded,
@@ -29,8 +28,6 @@ from processor.pure.types import (
     Root,
     Rules,
     Ruling,
-    Seen,
-    VelocityFilter,
 )
 from tests.fakes_rules import NO_RULES, Document, changed
 
@@ -38,8 +35,6 @@ NEVER = -(1 << 60)
 
 WindowKey: TypeAlias = tuple[str, str, int, int]
 """Org unit, surviving lead, epoch, filter revision."""
-Exceeding: TypeAlias = dict[str, tuple[int, str]]
-"""Event id -> (time, burst id)."""
 
 
 class Row(Struct, frozen=True):
@@ -182,152 +177,6 @@ class FakeEvents:
             if key not in others and _did(row) != _did(old)
         }
         return KnownIds(others, facts) if others or facts else None
-
-
-class Window:
-    """The members above a floor, and those of them that exceeded."""
-
-    def __init__(self, floor: int) -> None:
-        self.floor = floor
-        self.members: dict[str, int] = {}
-        self.exceeding: Exceeding = {}
-
-    def add(self, event_id: str, at: int, burst: str | None) -> None:
-        """A fact: harmless however often."""
-        self.members[event_id] = at
-        if burst is not None:
-            self.exceeding[event_id] = at, burst
-
-    def count(self, until: int, width: int, most: int) -> int:
-        """Members in (until − width, until], exact up to `most`."""
-        return min(most, sum(until - width < at <= until for at in self.members.values()))
-
-    def burst_near(self, event_id: str, at: int, width: int) -> str | None:
-        """The burst of another exceeding event less than a window away."""
-        near = (b for i, (t, b) in self.exceeding.items() if i != event_id and abs(t - at) < width)
-        return next(near, None)
-
-
-class FakeWindows:
-    """Windows kept exactly while they are held; what is lost is built again, what is too late is asked of the rows.
-
-    `lose` is asked before each step whether everything held is lost now.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        lateness_ms: int = 1 << 50,
-        lose: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._database = database
-        self._lateness_ms = lateness_ms
-        self._lose = lose
-        self._held: dict[WindowKey, Window] = {}
-        self._rows: dict[WindowKey, Window] = {}
-        """What the rows tell, while one call reads."""
-        self._newest: int | None = None
-        """The newest event time stored when the cache was born."""
-
-    def flush(self) -> None:
-        """Loses everything held."""
-        self._held, self._newest = {}, None
-
-    async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
-        """For each case an answer for each filter it watches."""
-        if self._lose():
-            self.flush()
-        self._rows.clear()
-        return [[self._seen(case, velocity) for velocity in case.watching] for case in cases]
-
-    async def write(self, facts: Sequence[Fact]) -> None:
-        """Adds facts; windows that are gone are opened as `read` does."""
-        if self._lose():
-            self.flush()
-        touched: dict[WindowKey, tuple[Window, VelocityFilter]] = {}
-        for fact in facts:
-            event = fact.case.event
-            for velocity in fact.case.watching:
-                window = self._to_write(fact.case, velocity)
-                window.add(event.id, event.occurred_at, fact.facts.exceeded.get(velocity.revision))
-                touched[_key(fact.case, velocity)] = window, velocity
-        for window, velocity in touched.values():
-            self._bound(window, velocity)
-
-    def _seen(self, case: Case, velocity: VelocityFilter) -> Seen:
-        event, width, most = case.event, velocity.window_ms, velocity.threshold + 1
-        held = self._window(case, velocity)
-        late = event.occurred_at - width < held.floor
-        asked = self._stored(_key(case, velocity), velocity) if late else held
-        burst = (
-            asked.burst_near(event.id, event.occurred_at, width) if velocity.keep_first else None
-        )
-        return Seen(
-            count=asked.count(event.occurred_at, width, most),
-            cached=event.id in held.members,
-            from_store=late,
-            stored=(event.org_unit, event.id) in self._database.rows,
-            burst_id=burst,
-        )
-
-    def _stored(self, key: WindowKey, velocity: VelocityFilter) -> Window:
-        if key not in self._rows:
-            self._rows[key] = self._whole(key, velocity)
-        return self._rows[key]
-
-    def _window(self, case: Case, velocity: VelocityFilter) -> Window:
-        key = _key(case, velocity)
-        window = self._held.get(key)
-        if window is None:
-            window = self._held[key] = self._opened(key, case.event.occurred_at, velocity)
-        return window
-
-    def _to_write(self, case: Case, velocity: VelocityFilter) -> Window:
-        return self._window(case, velocity)
-
-    def _opened(self, key: WindowKey, at: int, velocity: VelocityFilter) -> Window:
-        trust = self._trusted(velocity)
-        if key[2] == 0 and at - velocity.window_ms > trust:
-            return Window(trust)
-        window = self._whole(key, velocity)
-        window.floor = NEVER
-        self._bound(window, velocity, at)
-        return window
-
-    def _trusted(self, velocity: VelocityFilter) -> int:
-        """An absent window is empty past this."""
-        if self._newest is None:
-            self._newest = NEVER if self._database.newest is None else self._database.newest
-        return max(self._newest, NEVER if velocity.newest is None else velocity.newest)
-
-    def _bound(self, window: Window, velocity: VelocityFilter, at: int = NEVER) -> None:
-        newest = max([at, *window.members.values()])
-        window.floor = max(window.floor, newest - velocity.window_ms - self._lateness_ms)
-        window.members = {i: t for i, t in window.members.items() if t > window.floor}
-        window.exceeding = {i: x for i, x in window.exceeding.items() if x[0] > window.floor}
-
-    def _whole(self, key: WindowKey, velocity: VelocityFilter) -> Window:
-        """The window as the rows tell: their own facts, and the fold where they are older than the filter."""
-        window = Window(NEVER)
-        for row in self._database.members(key, velocity.event_type):
-            event, facts = row.event, row.ruling.facts
-            burst = facts.exceeded.get(velocity.revision)
-            if facts.rules < velocity.revision and velocity.keep_first:
-                burst = _folded(window, event, velocity)
-            window.add(event.id, event.occurred_at, burst)
-        return window
-
-
-def _folded(window: Window, event: Event, velocity: VelocityFilter) -> str | None:
-    """The burst of an event had the filter always been there; None where it does not exceed."""
-    at, width, threshold = event.occurred_at, velocity.window_ms, velocity.threshold
-    if window.count(at, width, threshold) + 1 <= threshold:
-        return None
-    return window.burst_near(event.id, at, width) or event.id
-
-
-def _key(case: Case, velocity: VelocityFilter) -> WindowKey:
-    return case.event.org_unit, case.root.lead_id, case.root.epoch, velocity.revision
 
 
 def _stored(old: Row, row: Row) -> Stored:

@@ -28,7 +28,8 @@ from processor.pure.types import Case, Event, Root, Ruling, Seen
 from processor.pure.velocity import decide
 from tests import harness
 from tests.contract.filter_world import file
-from tests.fakes import Database, FakeEvents, FakeRulebook, FakeWindows
+from tests.fakes import Database, FakeEvents, FakeRulebook
+from tests.fakes_windows import FakeWindows
 
 ORG = "acme"
 LONG_AGO = 1_600_000_000_000

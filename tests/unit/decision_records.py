@@ -13,7 +13,10 @@ from processor.pure.types import (
 )
 from tests.unit.merge_records import NO_RECORD
 
-CALM = Seen(0, False, False, False, None)
+NOTHING = Seen(0, cached=False, from_store=False, stored=False, burst_id=None)
+"""Nothing was seen."""
+CALM = Seen(0, cached=False, from_store=False, stored=False, burst_id=None, calm=True)
+"""Nobody looked: nothing can exceed."""
 
 
 def an_event(event_id: str = "e", at: int = 0, **more: Any) -> Event:

@@ -17,8 +17,9 @@ from processor.outputs import Outputs
 from processor.pipeline import Pipeline
 from processor.ports import Answer, EventKey, Fact, Recorded
 from processor.pure.types import Case, FilterOrder, Message, Record, Ruling, Seen
-from tests.fakes import Database, FakeEvents, FakeRulebook, FakeWindows
+from tests.fakes import Database, FakeEvents, FakeRulebook
 from tests.fakes_rules import NO_RULES, Document
+from tests.fakes_windows import FakeWindows
 from tests.oracle_parse import Message as RawMessage
 from tests.unit.simulation_truth import Judged, Truth
 

@@ -11,7 +11,8 @@ from processor import pipeline
 from processor.ports import Answer, EventKey, Fact, KnownIds
 from processor.pure import velocity
 from processor.pure.types import Case, Facts, Root, Ruling, VelocityFilter
-from tests.fakes import NEVER, FakeEvents, FakeWindows, Row, Window, WindowKey
+from tests.fakes import NEVER, FakeEvents, Row, WindowKey
+from tests.fakes_windows import FakeWindows, Window
 from tests.unit.simulation import Parts
 
 

@@ -10,7 +10,8 @@ from processor.failures import Retryable, Unstorable
 from processor.pipeline import Pipeline
 from processor.ports import Answer, Fact, StaleRules
 from processor.pure.types import Message, Outcome, Ruling
-from tests.fakes import Database, FakeEvents, FakeRulebook, FakeWindows
+from tests.fakes import Database, FakeEvents, FakeRulebook
+from tests.fakes_windows import FakeWindows
 from tests.oracle_parse import Message as Record
 from tests.unit.simulation import HOUR, ORG, OUTPUTS, START
 

@@ -1,46 +1,19 @@
-"""The fold against brute force: what it says of a batch is what the rules say of each event, one after the other."""
+"""The fold, rule by rule: what it says of a batch and what the batch does to windows."""
 
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from processor.pure.types import Facts, Ruling, Seen, VelocityFilter
 from processor.pure.velocity import decide
-from tests.unit.decision_records import CALM, a_case, a_filter, an_attribute, an_event
-
-
-@dataclass
-class Truth:
-    """One filter and one lead: every event so far, and which of them exceeded.  Looks at all of them each time."""
-
-    velocity: VelocityFilter
-    members: list[tuple[str, int]] = field(default_factory=list)
-    exceeding: list[tuple[str, int, str]] = field(default_factory=list)
-
-    def count(self, at: int) -> int:
-        """Members in (at − window, at]."""
-        return sum(at - self.velocity.window_ms < t <= at for _, t in self.members)
-
-    def bursts(self, event_id: str, at: int) -> set[str]:
-        """Bursts of other exceeding events less than a window away."""
-        width = self.velocity.window_ms
-        return {b for i, t, b in self.exceeding if i != event_id and abs(t - at) < width}
-
-    def judge(self, event_id: str, at: int) -> tuple[int, bool, set[str]]:
-        """Count, whether it exceeds, and the bursts it may join, of a new event that is now a member."""
-        self.members.append((event_id, at))
-        count = self.count(at)
-        return count, count > self.velocity.threshold, self.bursts(event_id, at)
+from tests.unit.decision_records import CALM, NOTHING, a_case, a_filter, an_attribute, an_event
 
 
 def reasons(velocity: VelocityFilter, *times: int) -> list[str | None]:
     """Verdicts on a batch of new events that begins everything."""
     cases = [a_case(an_event(f"e{n}", t), velocity) for n, t in enumerate(times)]
-    return [ruling.reason for ruling in decide(cases, [[CALM]] * len(cases), {}, 1)]
+    return [ruling.reason for ruling in decide(cases, [[NOTHING]] * len(cases), {}, 1)]
 
 
 def only(ruling_list: list[Ruling]) -> Ruling:
@@ -95,7 +68,7 @@ def test_a_burst_has_the_id_of_its_first_event() -> None:
     """All who join it carry it on, and the first says nothing of it but in its facts."""
     velocity = a_filter(threshold=0, keep_first=True, revision=4)
     cases = [a_case(an_event(f"e{n}", 9 * n), velocity) for n in range(3)]
-    first, second, third = decide(cases, [[CALM]] * 3, {}, 1)
+    first, second, third = decide(cases, [[NOTHING]] * 3, {}, 1)
     assert (first.suppressed_by, first.facts.exceeded) == (None, {4: "e0"})
     for ruling in (second, third):
         assert ruling.suppressed_by is not None
@@ -123,7 +96,7 @@ def test_a_suppressed_event_names_filter_version_count_and_limits() -> None:
 def test_a_matched_event_names_its_attribute_filter() -> None:
     """Where no velocity filter says anything."""
     case = a_case(an_event(), a_filter(), matched=an_attribute())
-    ruling = only(decide([case], [[CALM]], {}, 1))
+    ruling = only(decide([case], [[NOTHING]], {}, 1))
     named = {"filter_id": "mf", "filter_version": 3, "filter_name": "Name of mf"}
     assert (ruling.reason, ruling.suppressed_by) == ("metadata_filter", named)
 
@@ -133,7 +106,7 @@ def test_velocity_is_stronger_than_attributes() -> None:
     for keep_first, expected in ((False, "inorganic"), (True, "metadata_filter")):
         velocity = a_filter(threshold=0, keep_first=keep_first)
         case = a_case(an_event(), velocity, matched=an_attribute())
-        assert only(decide([case], [[CALM]], {}, 1)).reason == expected
+        assert only(decide([case], [[NOTHING]], {}, 1)).reason == expected
 
 
 def test_an_event_that_enters_no_window_is_organic() -> None:
@@ -141,6 +114,31 @@ def test_an_event_that_enters_no_window_is_organic() -> None:
     case = a_case(an_event())
     ruling = only(decide([case], [[]], {}, 1))
     assert (ruling.reason, ruling.suppressed_by, ruling.facts.exceeded) == (None, None, {})
+
+
+def test_a_calm_window_says_nothing_and_the_others_do() -> None:
+    """Its answers are left out; attributes and the other filters are as ever."""
+    calm, strict = a_filter("a", 1, threshold=0, keep_first=True), a_filter("b", 2, threshold=0)
+    ruling = only(decide([a_case(an_event(), calm, strict)], [[CALM, NOTHING]], {}, 4))
+    assert (ruling.reason, ruling.facts) == ("inorganic", Facts(True, 4, {}))
+    ruling = only(decide([a_case(an_event(), calm)], [[CALM]], {}, 4))
+    assert (ruling.reason, ruling.facts) == (None, Facts(True, 4, {}))
+    case = a_case(an_event(), calm, matched=an_attribute())
+    assert only(decide([case], [[CALM]], {}, 4)).reason == "metadata_filter"
+
+
+def test_an_event_that_is_not_counted_says_so_in_its_facts() -> None:
+    """It enters no window, so that none has anything to say of it."""
+    case = replace(a_case(an_event()), counted=False)
+    assert only(decide([case], [[]], {}, 4)).facts == Facts(False, 4, {})
+
+
+def test_a_known_event_in_a_calm_window_keeps_its_facts() -> None:
+    """So do those beside it."""
+    cases = [a_case(an_event(event_id), a_filter()) for event_id in ("a", "b")]
+    stored = Facts(counted=True, rules=1, exceeded={8: "x"})
+    first, second = decide(cases, [[CALM]] * 2, {("acme", "a"): stored}, 4)
+    assert (first.facts, second.facts) == (stored, Facts(True, 4, {}))
 
 
 STRICT = {"threshold": 0, "keep_first": False}
@@ -164,7 +162,7 @@ def test_the_strongest_reason_wins_and_names_the_smallest_id_that_gave_it(
     """Filters come ascending by id; the event is the second of each burst."""
     watching = [a_filter(f"f{n}", n, **fields) for n, fields in enumerate(filters)]
     cases = [a_case(an_event(event_id), *watching) for event_id in ("e", "f")]
-    *_, ruling = decide(cases, [[CALM] * len(watching)] * 2, {}, 1)
+    *_, ruling = decide(cases, [[NOTHING] * len(watching)] * 2, {}, 1)
     assert ruling.suppressed_by is not None
     assert (ruling.reason, ruling.suppressed_by["filter_id"]) == winner
 
@@ -174,7 +172,7 @@ def test_the_first_of_a_burst_that_another_filter_suppresses_passes_its_place_to
     keeping = a_filter("a", 1, threshold=1, keep_first=True)
     strict = a_filter("b", 2, threshold=1, window_ms=2)
     cases = [a_case(an_event(f"e{n}", t), keeping, strict) for n, t in enumerate((0, 1, 5))]
-    said = [ruling.reason for ruling in decide(cases, [[CALM] * 2] * 3, {}, 1)]
+    said = [ruling.reason for ruling in decide(cases, [[NOTHING] * 2] * 3, {}, 1)]
     assert said == [None, "inorganic", "inorganic_grouped"]
 
 
@@ -188,13 +186,13 @@ def test_windows_of_a_batch_are_told_apart(other: dict[str, Any]) -> None:
         a_case(an_event("a"), a_filter()),
         a_case(an_event("b", **other), a_filter(revision=revision)),
     ]
-    assert [ruling.reason for ruling in decide(cases, [[CALM]] * 2, {}, 1)] == [None, None]
+    assert [ruling.reason for ruling in decide(cases, [[NOTHING]] * 2, {}, 1)] == [None, None]
 
 
 def test_leads_that_are_one_share_a_window() -> None:
     """The surviving lead counts, not the one named."""
     cases = [a_case(an_event(lead, lead_id=lead), a_filter(), root="A") for lead in ("A", "B")]
-    assert [r.reason for r in decide(cases, [[CALM]] * 2, {}, 1)] == [None, "inorganic"]
+    assert [r.reason for r in decide(cases, [[NOTHING]] * 2, {}, 1)] == [None, "inorganic"]
 
 
 @pytest.mark.parametrize("from_store", [False, True])
@@ -232,11 +230,11 @@ def test_a_known_event_does_to_windows_what_its_row_says() -> None:
     velocity = a_filter(threshold=0, keep_first=True, revision=3)
     cases = [a_case(an_event(event_id), velocity) for event_id in ("a", "b")]
     stored = Facts(counted=True, rules=1, exceeded={})
-    first, second = decide(cases, [[CALM]] * 2, {("acme", "a"): stored}, 9)
+    first, second = decide(cases, [[NOTHING]] * 2, {("acme", "a"): stored}, 9)
     assert first.facts is stored
     assert (second.reason, second.facts.exceeded) == (None, {3: "b"})
     stored = Facts(counted=True, rules=1, exceeded={3: "old"})
-    first, second = decide(cases, [[CALM]] * 2, {("acme", "a"): stored}, 9)
+    first, second = decide(cases, [[NOTHING]] * 2, {("acme", "a"): stored}, 9)
     assert first.facts is stored
     assert (second.reason, second.facts.exceeded) == ("inorganic_grouped", {3: "old"})
     assert second.facts.rules == 9
@@ -247,7 +245,7 @@ def test_a_known_event_may_have_exceeded_what_it_does_not_exceed_now() -> None:
     velocity = a_filter(threshold=1, keep_first=True)
     cases = [a_case(an_event(event_id), velocity) for event_id in ("a", "b")]
     stored = Facts(counted=True, rules=1, exceeded={1: "old"})
-    *_, second = decide(cases, [[CALM]] * 2, {("acme", "a"): stored}, 1)
+    *_, second = decide(cases, [[NOTHING]] * 2, {("acme", "a"): stored}, 1)
     assert second.facts.exceeded == {1: "old"}
 
 
@@ -255,7 +253,7 @@ def test_only_the_event_of_that_org_unit_is_known() -> None:
     """Ids are the producer's."""
     stored = Facts(counted=True, rules=0, exceeded={})
     ruling = only(
-        decide([a_case(an_event("a"), a_filter())], [[CALM]], {("other", "a"): stored}, 2)
+        decide([a_case(an_event("a"), a_filter())], [[NOTHING]], {("other", "a"): stored}, 2)
     )
     assert ruling.facts.rules == 2
 
@@ -268,168 +266,10 @@ def test_a_burst_seen_in_the_past_comes_first() -> None:
     assert (ruling.reason, ruling.facts.exceeded) == ("inorganic_grouped", {1: "past"})
 
 
-@pytest.mark.parametrize("seen", [[], [[CALM], [CALM]], [[CALM, CALM]], [[]]])
+@pytest.mark.parametrize(
+    "seen", [[], [[NOTHING], [NOTHING]], [[NOTHING, NOTHING]], [[]], [[CALM, CALM]]]
+)
 def test_answers_that_do_not_fit_the_cases_are_a_defect(seen: list[list[Seen]]) -> None:
     """Nothing is judged by half of what was asked."""
     with pytest.raises(ValueError, match="zip"):
         decide([a_case(an_event(), a_filter())], seen, {}, 1)
-
-
-@st.composite
-def filters(draw: st.DrawFn) -> list[VelocityFilter]:
-    """One to three filters on one type, ascending by id."""
-    return [
-        a_filter(
-            f"f{n}",
-            n,
-            threshold=draw(st.integers(0, 4)),
-            window_ms=draw(st.integers(1, 12)),
-            keep_first=draw(st.booleans()),
-        )
-        for n in range(draw(st.integers(1, 3)))
-    ]
-
-
-times = st.lists(st.integers(-20, 20), max_size=14)
-
-
-@given(watching=filters(), past=times, batch=times, floor=st.integers(-40, 20), data=st.data())
-def test_a_batch_is_judged_as_if_its_events_came_one_by_one(
-    watching: list[VelocityFilter],
-    past: list[int],
-    batch: list[int],
-    floor: int,
-    data: st.DataObject,
-) -> None:
-    """Whatever was committed before, however much of it Redis holds, and wherever each event is judged.
-
-    The last of the past are redelivered: they are stored, Redis may hold them or not, and their facts are known.
-    """
-    again = data.draw(st.integers(0, len(past)))
-    events = [(f"p{n}", t) for n, t in enumerate(past)] + [
-        (f"b{n}", t) for n, t in enumerate(batch)
-    ]
-    first = len(past) - again
-    uncached = {i for i, _ in events[first : len(past)] if data.draw(st.booleans())}
-    folds = [_Fold(velocity, dict(events[: len(past)]), uncached, floor) for velocity in watching]
-    exceeded = [_exceeded(folds, *event) for event in events[: len(past)]]
-    asked = events[first:]
-    cases = [a_case(an_event(i, t), *watching) for i, t in asked]
-    seen = [[fold.seen(*event) for fold in folds] for event in asked]
-    known = {
-        ("acme", events[n][0]): Facts(counted=True, rules=1, exceeded=exceeded[n])
-        for n in range(first, len(past))
-    }
-    rulings = decide(cases, seen, known, 1)
-    for (event_id, at), ruling in list(zip(asked, rulings, strict=True))[again:]:
-        _check(folds, event_id, at, ruling)
-
-
-class _Fold:
-    """One filter's truth, and what windows see of it: the past, but for what Redis has not got."""
-
-    def __init__(
-        self, velocity: VelocityFilter, past: dict[str, int], uncached: set[str], floor: int
-    ) -> None:
-        self.velocity = velocity
-        self.truth = Truth(velocity)
-        self._past, self._uncached, self._floor = past, uncached, floor
-
-    def seen(self, event_id: str, at: int) -> Seen:
-        velocity = self.velocity
-        late = at - velocity.window_ms < self._floor
-        held = {
-            i: t
-            for i, t in self._past.items()
-            if late or (i not in self._uncached and t > self._floor)
-        }
-        near = {
-            burst
-            for i, t, burst in self.truth.exceeding
-            if i in held and i != event_id and abs(t - at) < velocity.window_ms
-        }
-        return Seen(
-            count=min(
-                velocity.threshold + 1,
-                sum(at - velocity.window_ms < t <= at for t in held.values()),
-            ),
-            cached=event_id in self._past and event_id not in self._uncached and at > self._floor,
-            from_store=late,
-            stored=event_id in self._past,
-            burst_id=min(near, default=None) if velocity.keep_first else None,
-        )
-
-
-def _exceeded(folds: list[_Fold], event_id: str, at: int) -> dict[int, str]:
-    """What an event of the past did to the windows of keep-first filters."""
-    did = {}
-    for fold in folds:
-        _, exceeds, bursts = fold.truth.judge(event_id, at)
-        if exceeds and fold.velocity.keep_first:
-            burst = min(bursts, default=event_id)
-            fold.truth.exceeding.append((event_id, at, burst))
-            did[fold.velocity.revision] = burst
-    return did
-
-
-def _check(folds: list[_Fold], event_id: str, at: int, ruling: Ruling) -> None:
-    """One new event: verdict, who is named, the count, and the burst it joins."""
-    said: list[tuple[str | None, VelocityFilter, int]] = []
-    for fold in folds:
-        velocity = fold.velocity
-        count, exceeds, bursts = fold.truth.judge(event_id, at)
-        burst = ruling.facts.exceeded.get(velocity.revision)
-        assert (burst is not None) == (exceeds and velocity.keep_first)
-        if burst is not None:
-            assert burst in (bursts or {event_id})
-            fold.truth.exceeding.append((event_id, at, burst))
-        if exceeds:
-            grouped = "inorganic_grouped" if bursts else None
-            said.append((grouped if velocity.keep_first else "inorganic", velocity, count))
-    for reason in ("inorganic", "inorganic_grouped"):
-        for given_reason, velocity, count in said:
-            if given_reason == reason:
-                assert ruling.reason == reason
-                _check_provenance(ruling, velocity, count)
-                return
-    assert (ruling.reason, ruling.suppressed_by) == (None, None)
-
-
-def _check_provenance(ruling: Ruling, velocity: VelocityFilter, count: int) -> None:
-    by = ruling.suppressed_by
-    assert by is not None
-    assert by["filter_id"] == velocity.id
-    told = by["count"]
-    assert isinstance(told, int)
-    assert velocity.threshold < told <= count
-    assert by.get("burst_id") == ruling.facts.exceeded.get(velocity.revision)
-
-
-@given(times=st.lists(st.integers(0, 60), max_size=25), cuts=st.sets(st.integers(0, 25)))
-def test_batches_may_be_cut_anywhere(times: list[int], cuts: set[int]) -> None:
-    """Where Redis holds all that came before, the verdicts are those of one batch."""
-    velocity = a_filter(threshold=2, keep_first=True)
-    events = [(f"e{n}", t) for n, t in enumerate(times)]
-    whole = [[CALM]] * len(events)
-    expected = [
-        r.reason for r in decide([a_case(an_event(*e), velocity) for e in events], whole, {}, 1)
-    ]
-    said: list[str | None] = []
-    truth = Truth(velocity)
-    edges = sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})
-    for start, end in pairwise(edges):
-        batch = events[start:end]
-        cases = [a_case(an_event(*event), velocity) for event in batch]
-        seen = [[_held(truth, *event)] for event in batch]
-        rulings = decide(cases, seen, {}, 1)
-        said += [ruling.reason for ruling in rulings]
-        truth.members += batch
-        for (event_id, at), ruling in zip(batch, rulings, strict=True):
-            truth.exceeding += [(event_id, at, burst) for burst in ruling.facts.exceeded.values()]
-    assert said == expected
-
-
-def _held(truth: Truth, event_id: str, at: int) -> Seen:
-    near = min(truth.bursts(event_id, at), default=None)
-    count = min(truth.count(at), truth.velocity.threshold + 1)
-    return Seen(count, cached=False, from_store=False, stored=False, burst_id=near)
