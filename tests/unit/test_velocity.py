@@ -177,15 +177,13 @@ def test_the_first_of_a_burst_that_another_filter_suppresses_passes_its_place_to
 
 
 @pytest.mark.parametrize(
-    "other", [{"lead_id": "B"}, {"org_unit": "other"}, {"event_type": "Other", "revision": 2}]
+    ("other", "revision"),
+    [({"lead_id": "B"}, 1), ({"org_unit": "other"}, 1), ({"event_type": "Other"}, 2)],
 )
-def test_windows_of_a_batch_are_told_apart(other: dict[str, Any]) -> None:
+def test_windows_of_a_batch_are_told_apart(other: dict[str, Any], revision: int) -> None:
     """By org unit, surviving lead and filter."""
-    revision = other.pop("revision", 1)
-    cases = [
-        a_case(an_event("a"), a_filter()),
-        a_case(an_event("b", **other), a_filter(revision=revision)),
-    ]
+    watching = a_filter(), a_filter(revision=revision)
+    cases = [a_case(an_event("a"), watching[0]), a_case(an_event("b", **other), watching[1])]
     assert [ruling.reason for ruling in decide(cases, [[NOTHING]] * 2, {}, 1)] == [None, None]
 
 
