@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     dead_topic: Topic = Field(
         default="events.dead", validation_alias="DEAD_TOPIC", description=_TOPIC
     )
+    engagement_topic: Topic = Field(
+        default="leads.engagement", validation_alias="ENGAGEMENT_TOPIC", description=_TOPIC
+    )
     consumer_group: str = Field(
         default="processor",
         validation_alias="CONSUMER_GROUP",
@@ -185,11 +188,12 @@ class Settings(BaseSettings):
                 f"MAX_FUTURE ({self.max_future_ms} ms) must be at most ALLOWED_LATENESS"
                 f" ({self.allowed_lateness_ms} ms)"
             )
-        names = [self.raw_topic, self.merge_topic, self.enriched_topic, self.dead_topic]
+        inputs = [self.raw_topic, self.merge_topic]
+        names = [*inputs, self.enriched_topic, self.dead_topic, self.engagement_topic]
         if len(set(names)) < len(names):
             raise ValueError(
-                "RAW_TOPIC, MERGE_TOPIC, ENRICHED_TOPIC and DEAD_TOPIC must be four different"
-                f" topics, not {', '.join(names)}"
+                "RAW_TOPIC, MERGE_TOPIC, ENRICHED_TOPIC, DEAD_TOPIC and ENGAGEMENT_TOPIC must be"
+                f" different topics, not {', '.join(names)}"
             )
         return self
 

@@ -122,6 +122,7 @@ def _own_environment() -> None:
         "MERGE_TOPIC",
         "ENRICHED_TOPIC",
         "DEAD_TOPIC",
+        "ENGAGEMENT_TOPIC",
         "CONSUMER_GROUP",
         "METRICS_PORT",
     ):

@@ -141,6 +141,7 @@ class World:
             "MERGE_TOPIC": self.merges,
             "ENRICHED_TOPIC": self.enriched,
             "DEAD_TOPIC": self.dead,
+            "ENGAGEMENT_TOPIC": f"{self.id}.engagement",
             "CONSUMER_GROUP": self.group,
         }
 

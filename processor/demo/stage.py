@@ -30,6 +30,7 @@ TOPICS = {
     "MERGE_TOPIC": "leads.merges",
     "ENRICHED_TOPIC": "events.enriched",
     "DEAD_TOPIC": "events.dead",
+    "ENGAGEMENT_TOPIC": "leads.engagement",
     "CONSUMER_GROUP": "processor",
 }
 Environment: TypeAlias = Mapping[str, str]

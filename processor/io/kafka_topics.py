@@ -12,7 +12,6 @@ from processor.failures import StartRefused
 from processor.io.kafka import Cluster, at_start, connected, translated
 from processor.settings import Settings
 
-ENGAGEMENT_TOPIC = "leads.engagement"
 PARTITIONS = 8
 MERGE_PARTITIONS = 4
 """Merges are keyed by org unit, so different org units need not wait for each other."""
@@ -107,7 +106,7 @@ def _input_names(settings: Settings) -> Sequence[str]:
 
 
 def _output_names(settings: Settings) -> Sequence[str]:
-    return settings.enriched_topic, settings.dead_topic, ENGAGEMENT_TOPIC
+    return settings.enriched_topic, settings.dead_topic, settings.engagement_topic
 
 
 def _inputs(settings: Settings, partitions: int, copies: int) -> Sequence[NewTopic]:
@@ -125,7 +124,7 @@ def _outputs(settings: Settings, partitions: int, copies: int, dead_max: int) ->
     return [
         NewTopic(settings.enriched_topic, partitions, copies, topic_configs=configs),
         NewTopic(settings.dead_topic, partitions, copies, topic_configs=dead),
-        NewTopic(ENGAGEMENT_TOPIC, partitions, copies, topic_configs=_configs(copies)),
+        NewTopic(settings.engagement_topic, partitions, copies, topic_configs=_configs(copies)),
     ]
 
 

@@ -188,7 +188,7 @@ def test_max_future_is_at_most_allowed_lateness(monkeypatch: pytest.MonkeyPatch)
 def test_topics_are_different_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker would read what it writes."""
     monkeypatch.setenv("RAW_TOPIC", "events.enriched")
-    with pytest.raises(StartRefused, match="four different topics, not"):
+    with pytest.raises(StartRefused, match="different topics, not"):
         Settings.load()
 
 
