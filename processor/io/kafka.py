@@ -44,10 +44,10 @@ class Tuning(Struct, frozen=True):
     """How soon added partitions are seen."""
     fetch_wait_ms: int = 100
     """An idle fetch holds back the ones of other partitions on the same broker for this long."""
-    batch_records: int = 5_000
+    batch_records: int = 2_500
     batch_bytes: int = 8 << 20
     partition_fetch_bytes: int = 2 << 20
-    held_bytes: int = 96 << 20
+    held_bytes: int = 32 << 20
     """Of all lanes together; a record counts as its key, its value and `record_bytes`."""
     record_bytes: int = 512
     produce_bytes: int = 512 << 10
