@@ -117,6 +117,7 @@ def _no_swallowed_error(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def _own_environment() -> None:
     """Settings of the shell that runs the tests reach no test, but for where servers are."""
+    gc.freeze()  # what is imported by now stays: looking for lost tasks after each test need not pass it
     for name in (
         "RAW_TOPIC",
         "MERGE_TOPIC",
