@@ -57,6 +57,11 @@ class Inbox:
         return not full and self._broken is None and self._budget.left
 
     @property
+    def broken(self) -> bool:
+        """Whether what was fetched after its records failed: the lane begins again behind them."""
+        return self._broken is not None
+
+    @property
     def empty(self) -> bool:
         """Nothing is waiting to be taken."""
         return not self._parts

@@ -121,7 +121,8 @@ class Lane:
 
     def feed(self, records: Sequence[Record]) -> None:
         """Adds what was fetched next."""
-        self.inbox.put(records)
+        if rules.wants_records(self.state) and not self.inbox.broken:
+            self.inbox.put(records)
 
     def lose_position(self) -> None:
         """Begins again after the batch in flight: only its start may judge an offset."""

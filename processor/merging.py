@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import orjson
 
 from processor import telemetry
+from processor.failures import Unstorable
 from processor.io.merges import Merged, MergeEvent
 from processor.outputs import Outputs
 from processor.pure.parse import parse_merge
@@ -33,7 +34,11 @@ class Merging:
         command = parse_merge(record)
         if isinstance(command, Rejected):
             return self._outputs.letter(command)
-        merged = await self._apply(command)
+        try:
+            merged = await self._apply(command)
+        except Unstorable as error:
+            reason = f"Postgres cannot hold the merge ({error.code})."
+            return self._outputs.letter(Rejected(record, "merge", "not_storable", reason))
         if merged.named and not merged.repeated:
             telemetry.MERGES.labels(kind=command.kind).inc()
         return None if merged.event is None else self._outputs.enriched(record, _row(merged.event))

@@ -85,8 +85,10 @@ class Past:
             [event.id for event in batch],
         )
         seen: list[tuple[int, str | None]] = [(0, None)] * len(touches)
+        folds: dict[Window, list[_Exceeding]] = {}
         for n, count, burst, _ in rows:
-            seen[n - 1] = (count, burst or await self._past_burst(*touches[n - 1]))
+            window, event = touches[n - 1]
+            seen[n - 1] = (count, burst or await self._past_burst(window, event, folds))
         return seen, {n - 1 for n in rows[0][3]}
 
     async def _exceeding(
@@ -108,15 +110,24 @@ class Past:
             found[grouped[n - 1]].append((at, event_id, burst))
         for n in grouped:
             if _reaches_past(windows[n].velocity, floors[n]):
-                found[n] += [fact for fact in await self._fold(windows[n]) if fact[0] > floors[n]]
+                folded = [fact for fact in await self._fold(windows[n]) if fact[0] > floors[n]]
+                found[n] += _outermost(folded, windows[n].velocity.window_ms)
         return found
 
-    async def _past_burst(self, window: Window, event: Event) -> str | None:
+    async def _past_burst(
+        self, window: Window, event: Event, folds: dict[Window, list[_Exceeding]]
+    ) -> str | None:
         velocity, at = window.velocity, event.occurred_at
         if not velocity.keep_first or not _reaches_past(velocity, at - velocity.window_ms):
             return None
-        for other_at, other, burst in await self._fold(window):
-            if abs(other_at - at) < velocity.window_ms and other != event.id:
+        if window not in folds:
+            folds[window] = await self._fold(window)
+        found = folds[window]
+        for near in range(bisect_left(found, (at - velocity.window_ms + 1, "", "")), len(found)):
+            other_at, other, burst = found[near]
+            if other_at >= at + velocity.window_ms:
+                return None
+            if other != event.id:
                 return burst
         return None
 
@@ -147,6 +158,16 @@ def fold_past(members: Sequence[tuple[int, str]], velocity: VelocityFilter) -> l
         inherits = near < len(exceeding) and exceeding[near][0] < at + width
         insort(exceeding, (at, event_id, exceeding[near][2] if inherits else event_id))
     return exceeding
+
+
+def _outermost(exceeding: Sequence[_Exceeding], width: int) -> list[_Exceeding]:
+    """Of ascending exceeding events the first and the last of each window-aligned slice: what windows keep."""
+    first: dict[int, _Exceeding] = {}
+    last: dict[int, _Exceeding] = {}
+    for fact in exceeding:
+        first.setdefault(fact[0] // width, fact)
+        last[fact[0] // width] = fact
+    return sorted({*first.values(), *last.values()})
 
 
 def _revision(velocity: VelocityFilter) -> str | None:

@@ -90,6 +90,15 @@ class Server:
             fields += [line.strip() for line in lines.splitlines() if line.startswith(names)]
         self.identity = b" ".join(fields)
 
+    async def identify(self) -> None:
+        """Asks the server that answers now who it is: its history may have changed behind connections that stand."""
+        async with translated():
+            server = await self._client.info("server")
+            replication = await self._client.info("replication")
+        self.identity = (
+            f"run_id:{server['run_id']} master_replid:{replication['master_replid']}".encode()
+        )
+
     async def run(self, script: str, key: str, *args: bytes) -> Any:
         """The reply of a script; it has one declared key, the sentinel whose shard all its windows are in."""
         async with translated(), self._leaving_replicas():

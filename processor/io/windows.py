@@ -157,6 +157,7 @@ class Windows:
 
     async def _bear(self) -> None:
         """Begins a generation; what absent windows may be trusted past is read after its birth."""
+        await self._server.identify()
         fresh, server = secrets.token_hex(4).encode(), self._server.identity
         generation: bytes = await self._server.run(
             "windows_birth", _SENTINEL, fresh, server, b"", b""

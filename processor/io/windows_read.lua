@@ -1,3 +1,6 @@
+#!lua
+-- Without flags the line above makes a replica refuse it: what it holds may be about to be lost.
+--
 -- What windows say about events: read-only but for the creation of windows that are known to be empty.
 --
 -- A window is a sorted set: members are 16-byte event ids, scores event times (ms).  Its first element is a marker whose score is

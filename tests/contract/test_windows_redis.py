@@ -9,6 +9,7 @@ import redis.asyncio
 
 from processor.embedded import Stack
 from processor.failures import Retryable
+from processor.io.redis import Server
 from processor.io.windows import OUTAGE_MS, _touched
 from processor.ports import Fact
 from processor.pure.types import Event, Ruling, Seen
@@ -167,14 +168,24 @@ async def test_losing_everything_begins_a_generation(world: RealWorld) -> None:
     assert await generation(world) not in {before, None}
 
 
-async def test_another_server_begins_a_generation(world: RealWorld) -> None:
-    """It may have lost what the one before had acknowledged."""
-    await world.process(world.event("e"))
-    before = await generation(world)
-    await forget_members(world)
-    world.server.identity = b"another"
-    assert (await seen_by(world, LONG_AGO)).count == 1
-    assert await generation(world) != before
+async def test_another_history_begins_one_generation_for_all_workers(
+    alone: RealWorld, admin: "redis.asyncio.Redis", own_redis: str
+) -> None:
+    """It may have lost what the one before had acknowledged, also behind connections that stand."""
+    await alone.process(alone.event("e"))
+    before = await generation(alone)
+    await forget_members(alone)
+    await become_another(admin)
+    server = await Server.connect(own_redis)
+    other = RealWorld(alone.postgres, alone.connection, server, alone.lateness_ms)
+    other.rulebook, other.offset = alone.rulebook, 1_000_000
+    assert (await seen_by(other, LONG_AGO)).count == 1
+    born = await generation(alone)
+    assert born != before
+    for world in (alone, other, alone, other):
+        assert (await seen_by(world, LONG_AGO)).count == 1
+        assert await generation(world) == born
+    await server.close()
 
 
 async def forget_members(world: RealWorld) -> None:
@@ -217,6 +228,7 @@ async def test_a_primary_that_was_a_replica_is_another_server(
     await admin.replicaof("127.0.0.1", 1)
     with pytest.raises(Retryable):
         await alone.process(alone.event("f"))
+    assert ("acme", "f") not in await alone.stored()
     await become_another(admin)
     for key in await admin.keys("*[AB]"):
         await admin.zremrangebyrank(key, 1, -1)

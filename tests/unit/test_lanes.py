@@ -144,6 +144,21 @@ async def test_after_a_failed_step_on_kafka_it_begins_again_with_a_new_producer(
     assert broker.sinks == 3
 
 
+async def test_what_was_fetched_is_taken_though_others_have_filled_the_budget_meanwhile() -> None:
+    """Room is asked for before a fetch; after it the consumer's position is past the records."""
+    broker = Broker()
+    async with running(broker) as lane:
+        await until(lane.wants_records)
+        budget = lane._shared.budget
+        budget.held += budget.limit
+        assert not lane.wants_records()
+        broker.end = 5
+        lane.feed([record(offset) for offset in range(5)])
+        await until(lambda: broker.committed == 5)
+        budget.held -= budget.limit
+    assert broker.published == list(range(5))
+
+
 async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:
     """A new producer in its place would fence the newer owner."""
     broker = Broker(held=5)

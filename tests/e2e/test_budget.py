@@ -1,0 +1,57 @@
+"""The bytes a worker holds are bounded, and nothing is left out because of that."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from processor.io.kafka import Cluster, Tuning, at_start
+from processor.io.kafka_sink import Outlet
+from processor.io.kafka_topics import Limits
+from processor.pure.types import Message as Output
+from processor.pure.types import Outcome, Record
+from processor.worker import Work, Worker, open_sink
+from tests.harness import Message, World, produce, until
+
+PARTITIONS = 8
+RECORDS = 16_000
+HELD_BYTES = 1 << 20
+"""A fraction of the backlog: one fetch of all partitions is more."""
+
+
+def unchanged(message: Output) -> Output:
+    """Nothing here is too large."""
+    return message
+
+
+@pytest.mark.timeout(120)
+async def test_a_backlog_larger_than_what_may_be_held_is_processed_whole(world: World) -> None:
+    """Each record once, in order, whichever partition filled the budget."""
+    await world.create_topics(PARTITIONS)
+    backlog = [Message(b"x" * 300, partition=n % PARTITIONS) for n in range(RECORDS)]
+    await produce(world.kafka, world.raw, backlog)
+    reached: Counter[int] = Counter()
+    skipped: list[tuple[int, int, int]] = []
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        await asyncio.sleep(0)
+        for record in records:
+            if record.offset > reached[record.partition]:
+                skipped.append((record.partition, reached[record.partition], record.offset))
+            reached[record.partition] = record.offset + 1
+        return Outcome([], records[-1].offset + 1)
+
+    settings = world.settings()
+    cluster = Cluster(settings, Tuning(held_bytes=HELD_BYTES))
+    limits = Limits(cluster, [world.enriched, world.dead])
+    async with at_start(cluster) as admin:
+        await limits.read(admin)
+    work = Work({world.raw: process, world.merges: process}, unchanged)
+    worker = Worker(work, Outlet(cluster, limits, unchanged), open_sink)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(worker.run())
+        await until(lambda: reached.total() == RECORDS, 60)
+        worker.stop()
+    assert running.result() == 0
+    assert skipped == []
