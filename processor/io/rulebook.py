@@ -40,6 +40,10 @@ class Rulebook:
         """Fetches the org units that changed since; one reload at a time, so none goes back."""
         async with self._reloading:
             rows = await self._postgres.fetch("rules_since", self._rules.revision)
+            if rows[0]["rule_revision"] < self._rules.revision:
+                # A database that was restored: what is in hand may be of changes that never were.
+                self._rules = Rules(revision=0, order=self._rules.order, org_units={})
+                rows = await self._postgres.fetch("rules_since", 0)
             self._rules = renewed(self._rules, rows)
 
 

@@ -110,3 +110,17 @@ async def test_a_revision_never_claims_more_than_its_rules(book: Book) -> None:
         group.create_task(change())
         group.create_task(reload())
         group.create_task(reload())
+
+
+async def test_a_database_that_was_restored_is_believed_from_scratch(book: Book) -> None:
+    """What is in hand may be of changes that never were."""
+    await book.apply(acme=[velocity("a")])
+    before = await book.revision()
+    rulebook = await Rulebook.load(book.postgres, "velocity,metadata")
+    await book.apply(other=[velocity("b")])
+    await rulebook.reload()
+    assert set(rulebook.rules.org_units) == {"acme", "other"}
+    await book.connection.execute("DELETE FROM filters WHERE org_unit = 'other'")
+    await book.connection.execute("UPDATE rule_state SET revision = $1", before)
+    await rulebook.reload()
+    assert (set(rulebook.rules.org_units), rulebook.rules.revision) == ({"acme"}, before)
