@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts unit mutate lock clean
+.PHONY: help demo test check schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -26,7 +26,7 @@ test: $(VENV)/.dev  ## every test: unit, contract, end to end; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types, import contracts, unit tests: under 30 s
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types lint contracts unit
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target schedules types lint contracts unit
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
@@ -38,8 +38,14 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	@$(BIN)/lint-imports --config contracts.toml
 
+# The unit tests in two parts, so that neither core waits for the other.
+SCHEDULES := $(addprefix tests/unit/test_,simulation.py recount.py lane.py lanes.py demo_traffic.py)
+
+schedules: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(SCHEDULES) --quiet --hypothesis-profile=quick
+
 unit: $(VENV)/.dev
-	@$(BIN)/python -m pytest tests/unit --quiet --hypothesis-profile=quick
+	@$(BIN)/python -m pytest tests/unit $(SCHEDULES:%=--ignore=%) --quiet --hypothesis-profile=quick
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
