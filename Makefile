@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check schedules lint types contracts unit mutate lock clean
+.PHONY: help demo test check load schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -38,14 +38,17 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	@$(BIN)/lint-imports --config contracts.toml
 
-# The unit tests in two parts, so that neither core waits for the other.
-SCHEDULES := $(addprefix tests/unit/test_,simulation.py recount.py lane.py lanes.py demo_traffic.py)
+# The unit tests in two parts, so that neither core waits for the other.  That the schedules would find a wrong path is left to `make test`.
+SCHEDULES := $(addprefix tests/unit/test_,simulation.py recount.py lane.py lanes.py demo_traffic.py command.py)
 
 schedules: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(SCHEDULES) --quiet --hypothesis-profile=quick
+	@$(BIN)/python -m pytest $(SCHEDULES) --quiet --hypothesis-profile=quick -k "not a_path_without_one_of_its_rules"
 
 unit: $(VENV)/.dev
 	@$(BIN)/python -m pytest tests/unit $(SCHEDULES:%=--ignore=%) --quiet --hypothesis-profile=quick
+
+load: $(VENV)/.dev  ## how long listings of millions of events take under load; ARGS="--events N"
+	@$(BIN)/python -m tests.load $(ARGS)
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
@@ -55,7 +58,7 @@ mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when 
 lock: $(VENV)/.dev  ## resolves deploy/*.lock and the Kafka jars anew
 	@$(PIP) uv
 	@$(BIN)/$(COMPILE) --upgrade --all-extras --output-file deploy/dev.lock
-	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra embedded --output-file deploy/demo.lock
+	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra embedded --extra api --output-file deploy/demo.lock
 	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra api --extra engagement --output-file deploy/runtime.lock
 	@$(BIN)/python -c 'from processor.embedded.jars import lock; lock()'
 

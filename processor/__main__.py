@@ -33,10 +33,12 @@ app = typer.Typer(
 )
 topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
 offsets = typer.Typer(help="Where the consumer group goes on.", no_args_is_help=True)
+tokens = typer.Typer(help="Bearer tokens of the HTTP API.", no_args_is_help=True)
 filters = typer.Typer(help="Velocity and metadata filters.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.add_typer(offsets, name="offsets")
 app.add_typer(filters, name="filters")
+app.add_typer(tokens, name="tokens")
 
 
 @app.command()
@@ -45,6 +47,15 @@ def worker() -> None:
     from processor.worker import main as work
 
     raise typer.Exit(work(Settings.load()))
+
+
+@app.command()
+def api() -> None:
+    """Serve the HTTP API until SIGTERM."""
+    with extra("api"):
+        from processor.api.server import main as serve
+
+        raise typer.Exit(serve(Settings.load()))
 
 
 @app.command()
@@ -133,6 +144,61 @@ def filters_export(
             return filter_file.write(await export(postgres, org_unit))
 
     print(asyncio.run(exported()), end="")
+
+
+@tokens.command("create")
+def tokens_create(
+    org_unit: Annotated[str, typer.Option(help="The bearer sees this org unit alone.")],
+    name: Annotated[str, typer.Option(help="Who it is for; the audit log names it.")],
+    scopes: Annotated[str | None, typer.Option(help="Comma separated; default: all.")] = None,
+    expires: Annotated[str | None, typer.Option(help="A duration such as 90d.")] = None,
+) -> None:
+    """Make a token; the last line of the output is the token, which is shown this once."""
+    from processor.io import tokens as kept
+    from processor.token_options import wanted
+
+    asked = wanted(org_unit, name, scopes, expires)
+
+    async def created() -> str:
+        async with connected() as postgres:
+            return await kept.create(postgres, asked, f"cli {_user()}")
+
+    print(asyncio.run(created()))
+
+
+@tokens.command("list")
+def tokens_list(
+    org_unit: Annotated[str | None, typer.Option(help="Only of this one.")] = None,
+) -> None:
+    """Print the tokens there are, a line each; the secrets are known to nobody."""
+    from processor.io import tokens as kept
+    from processor.token_options import line
+
+    async def found() -> list[str]:
+        async with connected() as postgres:
+            return [line(row) for row in await kept.every(postgres, org_unit)]
+
+    for text in asyncio.run(found()):
+        print(text)
+
+
+@tokens.command("revoke")
+def tokens_revoke(
+    token: Annotated[str, typer.Argument(metavar="TOKEN|PREFIX", help="As `tokens list` says.")],
+) -> None:
+    """Refuse a token from now on, within 5 seconds everywhere."""
+    from processor.io import tokens as kept
+    from processor.token_options import prefix_of
+
+    prefix = prefix_of(token)
+
+    async def revoked() -> bool:
+        async with connected() as postgres:
+            return await kept.revoke(postgres, prefix, f"cli {_user()}")
+
+    if not asyncio.run(revoked()):
+        raise StartRefused(f"there is no token {prefix}: see `processor tokens list`")
+    print(f"{prefix}: revoked")
 
 
 @asynccontextmanager

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from processor import telemetry
-from processor.io import merges
+from processor.io import merges, workers
+from processor.io.counts import folder
 from processor.io.kafka_topics import Limits
 from processor.io.migrate import check
 from processor.io.past import Past
@@ -33,7 +34,11 @@ async def composed(settings: Settings, limits: Limits) -> AsyncIterator[Work]:
         yield Work(
             processes={settings.raw_topic: pipeline.process, settings.merge_topic: merging.process},
             too_large=outputs.too_large,
-            background=[partial(merges.mover, postgres, telemetry.MOVED_EVENTS.inc)],
+            background=[
+                partial(merges.mover, postgres, telemetry.MOVED_EVENTS.inc),
+                partial(folder, postgres),
+                partial(workers.heart, postgres, rulebook, workers.identity()),
+            ],
         )
 
 

@@ -27,7 +27,7 @@ from processor.ports import (
     Windows,
 )
 from processor.pure.parse import parse
-from processor.pure.triage import triage
+from processor.pure.triage import looks, triage
 from processor.pure.types import (
     Case,
     EnrichedRow,
@@ -43,6 +43,8 @@ from processor.pure.types import (
 from processor.pure.velocity import decide
 
 _TRIES = 50
+_MOST_LOOKS = 25_000
+"""Of filters at the events of one decision: half a second of work at most, since others wait for it, in Redis and here."""
 
 
 class _Doubts(Struct):
@@ -88,25 +90,32 @@ class Pipeline:
         return Outcome(_in_order(messages, letters), records[-1].offset + 1)
 
     async def _publishable(self, events: Sequence[Event]) -> list[Message]:
-        """Enriched messages of events, and a dead letter for one that Postgres cannot hold."""
+        """Enriched messages of events, and a dead letter for one that Postgres cannot hold.
+
+        Events that are too many for their filters, or among which is one that cannot be held, are two batches.
+        """
         try:
-            return await self._enriched(events) if events else []
+            messages = await self._enriched(events) if events else []
         except Unstorable as error:
+            messages = None
             if len(events) == 1:
                 reason = f"Postgres cannot hold the event ({error.code})."
-                return [
-                    self._outputs.letter(
-                        Rejected(events[0].record, "store", "not_storable", reason)
-                    )
-                ]
-            half = len(events) // 2
-            return await self._publishable(events[:half]) + await self._publishable(events[half:])
+                refusal = Rejected(events[0].record, "store", "not_storable", reason)
+                messages = [self._outputs.letter(refusal)]
+        if messages is not None:
+            return messages
+        half = len(events) // 2
+        return await self._publishable(events[:half]) + await self._publishable(events[half:])
 
-    async def _enriched(self, events: Sequence[Event]) -> list[Message]:
+    async def _enriched(self, events: Sequence[Event]) -> list[Message] | None:
+        """None, and nothing is done, where they are too many for one decision."""
         firsts: dict[EventKey, Event] = {}
         for event in events:
             firsts.setdefault((event.org_unit, event.id), event)
-        rulings, recorded = await self._recorded(list(firsts.values()))
+        done = await self._recorded(list(firsts.values()))
+        if done is None:
+            return None
+        rulings, recorded = done
         with telemetry.stage("write"):
             await self._windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
         _count(rulings, recorded, len(events))
@@ -117,11 +126,16 @@ class Pipeline:
             if row
         ]
 
-    async def _recorded(self, events: Sequence[Event]) -> tuple[Sequence[Ruling], Recorded]:
-        """Rulings as they are stored: decided again until nothing they were based on has changed meanwhile."""
+    async def _recorded(self, events: Sequence[Event]) -> tuple[Sequence[Ruling], Recorded] | None:
+        """Rulings as they are stored: decided again until nothing they were based on has changed meanwhile.
+
+        None where the rules make too many looks of the events.
+        """
         doubts = _Doubts(left_out=set(), known={})
         for _ in range(_TRIES):
             rules = self._rulebook.rules
+            if len(events) > 1 and looks(events, rules) > _MOST_LOOKS:
+                return None
             telemetry.RULES_REVISION.set(rules.revision)
             rulings = await self._decided(events, rules, doubts)
             if not rulings:

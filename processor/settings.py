@@ -7,7 +7,7 @@ variable, its value (unless it may hold a secret) and what is allowed, which is 
 
 import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,21 +41,25 @@ def _servers(text: str) -> str:
     return text
 
 
-def _url(schemes: set[str], value: object) -> object:
+def _url(schemes: set[str], value: object) -> SplitResult:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     parts = urlsplit(text)
     _ = parts.port  # raises ValueError where it is no port
     if parts.scheme not in schemes:
         raise ValueError(parts.scheme)
-    return value
+    return parts
 
 
 def _redis_url(value: object) -> object:
-    return _url({"redis", "rediss", "unix"}, value)
+    parts = _url({"redis", "rediss", "unix"}, value)
+    if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
+        raise ValueError(parts.path)  # the client would take database 0
+    return value
 
 
 def _database_url(value: object) -> object:
-    return _url({"postgres", "postgresql"}, value)
+    _url({"postgres", "postgresql"}, value)
+    return value
 
 
 Servers = Annotated[str, BeforeValidator(_servers)]
@@ -115,7 +119,7 @@ class Settings(BaseSettings):
     redis_url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
         validation_alias="REDIS_URL",
-        description="redis://, rediss:// or unix:// with an address",
+        description="redis://, rediss:// or unix:// with an address, and the number of a database if any",
     )
     database_url: DatabaseUrl = Field(
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),

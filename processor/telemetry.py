@@ -85,7 +85,27 @@ STOPPED_LANES = Gauge(
     "Lanes that wait for an operator, since going on would lose or guess (1: stopped).",
     ("topic", "partition"),
 )
+INGESTED = Counter(
+    "processor_ingested_events", "Events that POST /ingest accepted and Kafka acknowledged."
+)
 RULES_REVISION = Gauge("processor_rules_revision", "The rule revision this worker decides with.")
+STREAM_CLIENTS = Gauge("processor_stream_clients", "Clients that follow the live stream now.")
+STREAM_CUT_OFF = Counter(
+    "processor_stream_cut_off",
+    "Clients of the live stream that were cut off for reading too slowly.",
+)
+
+HTTP_REQUESTS = Counter(
+    "processor_http_requests",
+    "Requests to the API, by route template (none: no such address), method and class of status (none: gone before an answer).",
+    ("route", "method", "status"),
+)
+HTTP_SECONDS = Histogram(
+    "processor_http_seconds",
+    "From a request to the head of its answer, by route template.",
+    ("route",),
+    buckets=_SECONDS,
+)
 
 
 def stage(name: str) -> AbstractContextManager[object]:

@@ -4,6 +4,7 @@
 `messages`         what is on Kafka: `RawEvent`, `MergeCommand`, `EnrichedEvent`, `DeadLetter`, `EngagementEvent`, and record headers
 `filters`          what suppresses: `VelocityFilter`, `MetadataFilter`, `Condition`, and `FilterFile`, the YAML of ``filters apply``
 `rows`             what others may read in Postgres: `EventRow`, `LeadRedirectRow`
+`mistakes`         how a mistake in what a person wrote is put
 `names`, `times`,
 `metadata`,
 `values`           the values these are made of, each with its limits

@@ -19,7 +19,7 @@ from tests import harness
 # Time says nothing on a machine that servers and tests share.
 hypothesis.settings.register_profile("suite", deadline=None)
 # `make check` looks at each rule, `make test` looks for the rare case.
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=6)
 hypothesis.settings.load_profile("suite")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from time import monotonic
 
+from processor.demo.curls import ORG_UNIT
 from processor.demo.scene import REASON_NAMES, Scene
 from processor.demo.seen import REASONS
 
@@ -27,6 +28,9 @@ async def show(scene: Scene) -> None:
         if scene.addresses and not told:
             told = True
             say("; ".join([*(f"{a.name} {a.text}" for a in scene.addresses), scene.note]))
+            say(f"API token of org unit {ORG_UNIT}: {scene.token}")
+            for command in scene.curls:
+                say(command)
         if scene.playing_since is not None:
             say(line(scene, monotonic()))
         await asyncio.sleep(EVERY_S if scene.playing_since is not None else EVERY_S / 5)

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from processor.demo import lines, screen, summary
+from processor.demo import curls, lines, screen, summary
 from processor.demo.checking import Verdict, check, settled
 from processor.demo.ledger import Sent
 from processor.demo.producing import produce, sending
@@ -113,7 +113,7 @@ class Play:
     async def _played(self) -> Verdict:
         scene = self._scene
         async with set_up(self._servers, scene.steps) as stage:
-            self._tell(stage)
+            await self._tell(stage)
             async with (
                 sending(stage.settings, self._note) as sender,
                 reading(stage.settings) as consumer,
@@ -124,6 +124,7 @@ class Play:
                     watch(consumer, stage.settings, scene.seen, now_ms),
                     scrape(stage.worker, scene.seen),
                     stage.worker.watch(),
+                    stage.api.watch(),
                 )
             scene.phase = "checking"
             if code := await stage.worker.stop(DRAIN_WITHIN_S):
@@ -138,14 +139,21 @@ class Play:
         scene.phase = "catching up"
         await settled(stage.settings, self._sent)
 
-    def _tell(self, stage: Stage) -> None:
+    async def _tell(self, stage: Stage) -> None:
         """Where somebody may look meanwhile."""
-        folder = self._servers.folder
+        folder, scene = self._servers.folder, self._scene
         file = folder / "environment"
         file.touch(mode=0o600)
         file.write_text("".join(f"{k}={v}\n" for k, v in stage.environment.items()))
-        self._scene.addresses = _addresses(stage)
-        self._scene.note = f"worker pid {stage.worker.pid}   logs and environment in {folder}"
+        database = stage.settings.database_url.get_secret_value()
+        allowed = curls.scopes(checked=scene.seconds is not None)
+        scene.token = await curls.token(database, allowed)
+        curls.write_config(folder / "curl", scene.token)
+        url = f"http://127.0.0.1:{stage.api.port}"
+        scene.curls = curls.whole(url, scene.token)
+        scene.short_curls = curls.short(url, folder / "curl")
+        scene.addresses = [Address("API", url), *_addresses(stage)]
+        scene.note = f"worker pid {stage.worker.pid}   logs and environment in {folder}"
 
     def _note(self, sent: Sent) -> None:
         if self._scene.seconds is not None:  # only what will be checked is kept

@@ -33,6 +33,12 @@ class Scene:
     counts: Counts = field(default_factory=Counts)
     addresses: Sequence[Address] = ()
     note: str = ""
+    token: str = ""
+    """Of the API."""
+    curls: Sequence[str] = ()
+    """Commands to paste that need nothing else."""
+    short_curls: Sequence[str] = ()
+    """The same for a narrow screen."""
     phase: str = "starting"
     playing_since: float | None = None
     """Seconds of ``steps``."""

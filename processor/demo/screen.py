@@ -27,7 +27,7 @@ COLOURS = {
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BORDERS = 2
-_TOP, _MIDDLE, _BOTTOM = 3, 5 + _BORDERS, 3 + _BORDERS
+_TOP, _MIDDLE, _BOTTOM, _ASK = 3, 5 + _BORDERS, 2 + _BORDERS, 3
 _STARTING = len(steps.ALL) + _BORDERS
 
 
@@ -44,7 +44,7 @@ def draw(scene: Scene, now: float, height: int) -> RenderableType:
     """The whole screen, `height` lines of it."""
     playing = scene.playing_since is not None
     middle = _MIDDLE if playing else _STARTING
-    rows = max(height - _TOP - middle - _BOTTOM, _BORDERS + 2)
+    rows = max(height - _TOP - middle - _BOTTOM - _ASK, _BORDERS + 2)
     layout = Layout()
     layout.split_column(
         Layout(_header(scene), size=_TOP),
@@ -57,6 +57,7 @@ def draw(scene: Scene, now: float, height: int) -> RenderableType:
         ),
         Layout(_panel("last suppressed", _suppressed(scene.seen, rows - _BORDERS - 1)), size=rows),
         _merges_and_letters(scene.seen),
+        Layout(_lines(Text(f" {command}", "cyan") for command in scene.short_curls), size=_ASK),
     )
     return layout
 

@@ -1,4 +1,4 @@
-"""What the demo works on: a database, an empty Redis and topics of its own, the sample filters in force, a worker running.
+"""What the demo works on: a database, an empty Redis and topics of its own, the sample filters in force, a worker and an API.
 
 Each part begins as soon as the server it needs is up.
 """
@@ -14,8 +14,9 @@ from typing import TypeAlias
 
 from processor.demo import steps
 from processor.demo.servers import Servers
+from processor.demo.service import Service
 from processor.demo.steps import Steps
-from processor.demo.worker import Worker
+from processor.embedded.journal import free_port, is_free
 from processor.io import filter_file
 from processor.io.filters import apply
 from processor.io.kafka_topics import create_topics
@@ -33,6 +34,7 @@ TOPICS = {
     "ENGAGEMENT_TOPIC": "leads.engagement",
     "CONSUMER_GROUP": "processor",
 }
+DEFAULT_PORT = 8080
 Environment: TypeAlias = Mapping[str, str]
 
 
@@ -42,12 +44,13 @@ class Stage:
 
     settings: Settings
     environment: Environment
-    worker: Worker
+    worker: Service
+    api: Service
 
 
 @asynccontextmanager
 async def set_up(servers: Servers, progress: Steps) -> AsyncIterator[Stage]:
-    """A worker that is ready; raises `StartRefused`.  Servers of others are left as they were found."""
+    """A worker and an API that are ready; raises `StartRefused`.  Servers of others are left as they were found."""
     name = f"demo_{secrets.token_hex(4)}"
     progress.waiting(steps.KAFKA, steps.REDIS, steps.POSTGRES)
     async with AsyncExitStack() as leaving:
@@ -56,11 +59,25 @@ async def set_up(servers: Servers, progress: Steps) -> AsyncIterator[Stage]:
             redis = scope.create_task(_redis(servers, progress, leaving))
             postgres = scope.create_task(_postgres(servers, progress, leaving, name))
         own = {**kafka.result(), **redis.result(), **postgres.result()}
-        worker = Worker({**os.environ, **own}, servers.folder / "worker.log")
-        leaving.push_async_callback(worker.stop, 1.0)
-        with progress.step(steps.WORKER):
-            await worker.start()
-        yield Stage(_settings(own), own, worker)
+        environment = {**os.environ, **own}
+        worker = Service("worker", environment, servers.folder / "worker.log", "METRICS_PORT")
+        api = Service("api", _free_port(environment), servers.folder / "api.log", "API_PORT")
+        async with asyncio.TaskGroup() as scope:
+            scope.create_task(_started(worker, steps.WORKER, progress, leaving))
+            scope.create_task(_started(api, steps.API, progress, leaving))
+        yield Stage(_settings(own), own, worker, api)
+
+
+async def _started(service: Service, step: str, progress: Steps, leaving: AsyncExitStack) -> None:
+    leaving.push_async_callback(service.stop, 1.0)
+    with progress.step(step):
+        await service.start()
+
+
+def _free_port(environment: Environment) -> Environment:
+    """With the port of the API that is set, or else the usual one where it is free."""
+    port = DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()
+    return {**environment, "API_PORT": environment.get("API_PORT") or str(port)}
 
 
 def _settings(own: Environment) -> Settings:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 KAFKA, REDIS, POSTGRES = "Kafka", "Valkey", "Postgres"
-SCHEMA, FILTERS, TOPICS, WORKER = "schema", "sample filters", "topics", "worker"
-ALL = (KAFKA, REDIS, POSTGRES, SCHEMA, FILTERS, TOPICS, WORKER)
+SCHEMA, FILTERS, TOPICS, WORKER, API = "schema", "sample filters", "topics", "worker", "API"
+ALL = (KAFKA, REDIS, POSTGRES, SCHEMA, FILTERS, TOPICS, WORKER, API)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from processor.demo.seen import Dead, Merged, Seen, Suppressed
-from processor.demo.worker import Worker
+from processor.demo.service import Service
 from processor.failures import Retryable
 from processor.io.kafka import Cluster, Tuning, translated
 from processor.settings import Settings
@@ -50,7 +50,7 @@ async def watch(consumer: Any, settings: Settings, seen: Seen, clock: Callable[[
                     see_event(seen, value, now, (at - record.timestamp) / 1000)
 
 
-async def scrape(worker: Worker, seen: Seen) -> None:
+async def scrape(worker: Service, seen: Seen) -> None:
     """Reads the metrics until it is cancelled."""
     while True:
         seen.metrics = await worker.metrics() or seen.metrics

@@ -101,7 +101,8 @@ class Kafka:
         if (self.folder / "formatted").exists():
             return
         shutil.rmtree(self.folder / "data", ignore_errors=True)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first letter is no dash, which the tool would take for another option.
+        cluster = "o" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster]
         run([*self._java(*FAST_START), *tool, "-c", str(self.folder / "server.properties")])
         (self.folder / "formatted").touch()

@@ -1,6 +1,5 @@
 """The file of ``filters apply``: YAML to a `FilterFile` and back, each mistake named where it stands."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,10 @@ import yaml
 from pydantic import ValidationError
 
 from processor.failures import Failure
-from schemas import FilterFile
+from schemas import FilterFile, mistakes
 
 _KINDS = {"velocity_filters": "velocity filter", "metadata_filters": "metadata filter"}
 _LINE_BREAKS = frozenset("\x85\u2028\u2029")
-_PLAIN_WORDS = (
-    (r"^Value error, ", ""),
-    (r"^Extra inputs are not permitted$", "there is no such field"),
-    (r"^Field required$", "is required"),
-    (r"^Input should be None$", "this operator takes no value"),
-    (r"^Input tag ('.*') found .* expected tags: (.*)$", r"there is no operator \1, only \2"),
-    (r"^Tuple should have (.*) after validation, not", r"the list should have \1, not"),
-    (r"valid tuple", "list"),
-    (r"valid dictionary or instance of \w+", "mapping"),
-    (r"valid dictionary", "mapping"),
-)
-"""How pydantic puts it, and how someone who writes YAML does."""
 
 
 class BadFile(Failure):
@@ -67,7 +54,7 @@ def read(path: Path) -> FilterFile:
     try:
         return FilterFile.model_validate(document)
     except ValidationError as error:
-        faults = [_sentence(*fault, document) for fault in _innermost(error)]
+        faults = [_sentence(*fault, document) for fault in mistakes.innermost(error)]
         raise BadFile("\n".join(f"{path}: {fault}" for fault in faults)) from error
 
 
@@ -75,13 +62,6 @@ def write(file: FilterFile) -> str:
     """YAML that `read` reads as the same."""
     document = file.model_dump(mode="json", exclude_none=True)
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _innermost(error: ValidationError) -> Sequence[tuple[Sequence[int | str], str]]:
-    """Place and message of each fault, without the faults of a list that come of those in it."""
-    faults = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False)]
-    outer = {place[:length] for place, _ in faults for length in range(len(place))}
-    return [fault for fault in faults if fault[0] not in outer]
 
 
 def _sentence(place: Sequence[int | str], message: str, document: Any) -> str:
@@ -94,21 +74,7 @@ def _sentence(place: Sequence[int | str], message: str, document: Any) -> str:
         if kind:
             words.append(f"{kind} {_name(document, steps[:4])}")
         steps = steps[4:] if kind else steps[2:]
-    words += _fields(steps)
-    for pattern, plain in _PLAIN_WORDS:
-        message = re.sub(pattern, plain, message)
-    return f"{', '.join(words) or 'the file'}: {message}"
-
-
-def _fields(steps: Sequence[int | str]) -> list[str]:
-    """The fields, each place in a list counted from 1; the operator a condition is told by left out."""
-    words: list[str] = []
-    for before, step in zip([None, *steps], steps, strict=False):
-        if isinstance(step, int):
-            words[-1] += f" {step + 1}"
-        elif not isinstance(before, int):
-            words.append(step)
-    return words
+    return mistakes.sentence([*words, *mistakes.fields(steps)], message, "the file")
 
 
 def _name(document: Any, place: Sequence[int | str]) -> str:

@@ -154,10 +154,11 @@ def _row(org_unit: str, new: Stored, revision: int) -> dict[str, Any]:
 
 
 def _by_key(rows: Iterable[Any]) -> dict[Key, Stored]:
-    return {(row["org_unit"], row["id"]): _stored(row) for row in rows}
+    return {(row["org_unit"], row["id"]): from_row(row) for row in rows}
 
 
-def _stored(row: Mapping[str, Any]) -> Stored:
+def from_row(row: Mapping[str, Any]) -> Stored:
+    """A row of ``filters``, conditions as text."""
     return Stored(
         definition=_definition(row),
         version=row["version"],

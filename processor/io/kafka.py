@@ -73,7 +73,9 @@ class Cluster:
 
     def admin(self) -> AIOKafkaAdminClient:
         """An admin client, not started."""
-        return AIOKafkaAdminClient(**self._connection, request_timeout_ms=10_000)
+        # No longer than a producer waits: what is cancelled while it connects would leak.
+        timeout = min(10_000, self.tuning.transaction_ms)
+        return AIOKafkaAdminClient(**self._connection, request_timeout_ms=timeout)
 
     def consumer(self) -> AIOKafkaConsumer:
         """A consumer of the group, not started, without subscription.
@@ -108,6 +110,21 @@ class Cluster:
             auto_offset_reset="earliest",
             request_timeout_ms=10_000,
             fetch_max_wait_ms=self.tuning.fetch_wait_ms,
+        )
+
+    def follower(self, partition_bytes: int, fetch_bytes: int) -> AIOKafkaConsumer:
+        """As `reader`, for reading records in turn: an offset outside the log is an error, not another place to begin."""
+        return AIOKafkaConsumer(
+            **self._connection,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            request_timeout_ms=10_000,
+            retry_backoff_ms=50,
+            metadata_max_age_ms=self.tuning.metadata_ms,
+            fetch_max_wait_ms=self.tuning.fetch_wait_ms,
+            max_partition_fetch_bytes=partition_bytes,
+            fetch_max_bytes=fetch_bytes,
         )
 
     def producer(self, max_batch_bytes: int, transactional_id: str | None) -> AIOKafkaProducer:
@@ -177,6 +194,12 @@ async def translated(seconds: float) -> AsyncIterator[None]:
         ) from error
     except (IllegalStateError, IllegalOperation, AssertionError) as error:
         raise Retryable("kafka", f"client is unusable: {type(error).__name__}: {error}") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # aiokafka cancels what waits for a connection that is lost
+        raise Retryable("kafka", "the client gave up a request") from error
     except TimeoutError as error:
         raise Retryable("kafka", f"no answer within {seconds:g} s") from error
     except (KafkaError, OSError) as error:

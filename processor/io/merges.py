@@ -5,7 +5,7 @@ another one.  Readers see the merged view from its commit on by reading a lead's
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -99,6 +99,17 @@ async def mover(
         await asyncio.sleep(idle if moved is None else clock() - begun)
 
 
+def forest_of(rows: Iterable[Any]) -> Forest:
+    """The edges that `merge_roots` and `merge_edges` find."""
+    return Forest(
+        {
+            row["source_lead"]: Edge(row["target_lead"], frozenset(row["named"]))
+            for row in rows
+            if row["source_lead"] is not None
+        }
+    )
+
+
 async def _recorded(postgres: Postgres, command: MergeCommand, countable: int) -> Any:
     """The log entry of a new message, after deciding as often as other merges come in between."""
     for _ in range(_DECISIONS):
@@ -118,12 +129,7 @@ async def _forest(postgres: Postgres, command: MergeCommand) -> tuple[int, Fores
     query = "merge_roots" if command.kind == "merge" else "merge_edges"
     leads = [command.target_lead_id, *command.source_lead_ids]
     rows = await postgres.fetch(query, command.org_unit, leads)
-    edges = {
-        row["source_lead"]: Edge(row["target_lead"], frozenset(row["named"]))
-        for row in rows
-        if row["source_lead"] is not None
-    }
-    return rows[0]["version"], Forest(edges)
+    return rows[0]["version"], forest_of(rows)
 
 
 async def _logged(postgres: Postgres, command: MergeCommand) -> Any:

@@ -1,12 +1,16 @@
 """The schema: the numbered files of ``migrations/``, each applied once, in order, in a transaction.
 
 A file that was applied never changes: its checksum is kept.  Concurrent calls wait for each other.
+
+A file whose first line is ``-- compatible: N`` only adds: programs that know the schema up to version N go on working after it,
+so that it can be applied while they run.  Every other file ends the compatibility with the programs before it.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from msgspec import Struct
@@ -24,6 +28,15 @@ class Migration(Struct, frozen=True):
     name: str
     sql: str
     checksum: str
+    compatible: int
+    """The least version that a program must know to work on the schema it makes."""
+
+
+class Applied(Struct, frozen=True):
+    """What a database says of a migration it has."""
+
+    checksum: str
+    compatible: int
 
 
 def read(directory: Path) -> tuple[Migration, ...]:
@@ -34,7 +47,14 @@ def read(directory: Path) -> tuple[Migration, ...]:
 def _read(path: Path) -> Migration:
     number, name = re.fullmatch(r"(\d+)_(\w+)", path.stem).groups()  # type: ignore[union-attr]
     sql = path.read_text()
-    return Migration(int(number), name, sql, hashlib.sha256(sql.encode()).hexdigest())
+    added = re.match(r"-- compatible: (\d+)\n", sql)
+    return Migration(
+        int(number),
+        name,
+        sql,
+        hashlib.sha256(sql.encode()).hexdigest(),
+        int(added[1] if added else number),
+    )
 
 
 MIGRATIONS = read(Path(__file__).with_name("migrations"))
@@ -57,29 +77,34 @@ async def _apply(
     connection: asyncpg.Connection, migrations: Sequence[Migration]
 ) -> Sequence[Migration]:
     await connection.execute(QUERIES["create_schema_migrations"])
-    applied = await connection.fetch(QUERIES["schema_migrations"])
-    lacking = behind({row["version"]: row["checksum"] for row in applied}, migrations)
+    lacking = behind(_applied(await connection.fetch(QUERIES["schema_migrations"])), migrations)
     for migration in lacking:
         async with connection.transaction():
             await connection.execute(migration.sql)
-            row = (migration.version, migration.name, migration.checksum)
+            row = (migration.version, migration.name, migration.checksum, migration.compatible)
             await connection.execute(QUERIES["record_schema_migration"], *row)
     return lacking
 
 
-def behind(applied: Mapping[int, str], migrations: Sequence[Migration]) -> Sequence[Migration]:
-    """What a database with these versions (and their checksums) lacks.
+def _applied(rows: Iterable[Any]) -> Mapping[int, Applied]:
+    return {row["version"]: Applied(row["checksum"], row["compatible"]) for row in rows}
 
-    Raises `StartRefused` where it is newer than this program, or was made by other files.
+
+def behind(applied: Mapping[int, Applied], migrations: Sequence[Migration]) -> Sequence[Migration]:
+    """What a database with these versions lacks.
+
+    Raises `StartRefused` where it is too new for this program, or was made by other files.
     """
     known = {migration.version: migration for migration in migrations}
-    if newer := sorted(applied.keys() - known.keys()):
+    newest = max(known, default=0)
+    newer = {version: one for version, one in applied.items() if version not in known}
+    if any(one.compatible > newest for one in newer.values()):
         raise StartRefused(
-            f"the database schema has version {newer[-1]}, which this program does not know:"
+            f"the database schema has version {max(newer)}, which this program does not know:"
             " upgrade the program"
         )
-    for version, checksum in sorted(applied.items()):
-        if checksum != known[version].checksum:
+    for version in sorted(applied.keys() & known.keys()):
+        if applied[version].checksum != known[version].checksum:
             raise StartRefused(
                 f"migration {version} ({known[version].name}) is not what was applied to this"
                 " database: use the program that made it, or another database"
@@ -88,10 +113,9 @@ def behind(applied: Mapping[int, str], migrations: Sequence[Migration]) -> Seque
 
 
 async def check(postgres: Postgres) -> None:
-    """Raises `StartRefused` where the schema is not exactly the one this program knows."""
-    applied: dict[int, str] = {}
+    """Raises `StartRefused` where this program cannot work on the schema."""
+    applied: Mapping[int, Applied] = {}
     if await postgres.fetchval("has_schema_migrations"):
-        rows = await postgres.fetch("schema_migrations")
-        applied = {row["version"]: row["checksum"] for row in rows}
+        applied = _applied(await postgres.fetch("schema_migrations"))
     if behind(applied, MIGRATIONS):
         raise StartRefused("the database schema is behind this program: run `processor migrate`")

@@ -6,12 +6,17 @@ Rows older than a filter are folded in processing order, as if the filter had al
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence, Set
-from typing import TypeAlias
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from processor.failures import Retryable
 from processor.io.postgres import Postgres
 from processor.pure.types import Event, VelocityFilter
+
+_TOUCHES_A_CALL = 200
+"""Late events that one statement judges, each from thousands of rows."""
 
 _Exceeding: TypeAlias = tuple[int, str, str]
 """Time, event id, burst id."""
@@ -73,6 +78,27 @@ class Past:
         """For each event in a window the members in (time − window, time], exact up to N + 1, and the burst of another
         exceeding event less than a window away; and the numbers of the events of `batch` that are stored already.
         """
+        rows: list[Any] = []
+        known: set[frozenset[int]] = set()
+        for at in range(0, len(touches), _TOUCHES_A_CALL):
+            part = await self._seen(touches[at : at + _TOUCHES_A_CALL], batch)
+            rows += part
+            known.add(frozenset(part[0][3]))
+        stored, *others = known
+        if others:
+            # What is stored counts in the past, what is not in the fold: it must be the same for all of them.
+            raise Retryable("postgres", "events of the batch were stored while the past was read")
+        folds: dict[Window, list[_Exceeding]] = {}
+        seen = [
+            (count, burst or await self._past_burst(window, event, folds))
+            for (window, event), (_, count, burst, _) in zip(touches, rows, strict=True)
+        ]
+        return seen, {n - 1 for n in stored}
+
+    async def _seen(
+        self, touches: Sequence[tuple[Window, Event]], batch: Sequence[Event]
+    ) -> list[Any]:
+        """For each touch its number, count and burst, and the numbers of the events of `batch` that are stored."""
         rows = await self._postgres.fetch(
             "seen_in_store",
             *_columns([window for window, _ in touches]),
@@ -84,12 +110,7 @@ class Past:
             [event.org_unit for event in batch],
             [event.id for event in batch],
         )
-        seen: list[tuple[int, str | None]] = [(0, None)] * len(touches)
-        folds: dict[Window, list[_Exceeding]] = {}
-        for n, count, burst, _ in rows:
-            window, event = touches[n - 1]
-            seen[n - 1] = (count, burst or await self._past_burst(window, event, folds))
-        return seen, {n - 1 for n in rows[0][3]}
+        return sorted(rows, key=itemgetter(0))
 
     async def _exceeding(
         self, windows: Sequence[Window], floors: dict[int, int]

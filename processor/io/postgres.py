@@ -4,19 +4,25 @@ Event times cross as integers: a `timestamptz` is milliseconds since 1970 on thi
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
 from processor.failures import Failure, Retryable, StartRefused, Unstorable
 
 Connection: TypeAlias = PoolConnectionProxy
 POOL_SIZE = 10
+ACQUIRED_S = 10.0
+"""How long a call waits for a connection of the pool: behind a server that hangs, calls would pile up."""
+API_ROLE = "processor_api"
+"""What the API's sessions go on as: it owns nothing, and row-level security holds for it."""
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
 _EPOCH_US = 946_684_800_000_000  # Postgres counts from 2000-01-01
 _TRANSIENT = (
     asyncpg.PostgresConnectionError,
@@ -28,6 +34,8 @@ _TRANSIENT = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.ObjectInUseError,
+    asyncpg.InternalClientError,  # what a connection says between the server's farewell and its end
+    asyncpg.TargetServerAttributeNotMatched,  # in a failover, until one of the hosts is primary again
     OSError,
     TimeoutError,
 )
@@ -39,7 +47,11 @@ def statements(path: Path) -> dict[str, str]:
     return {name.strip(): body.strip() for name, _, body in (b.partition("\n") for b in blocks)}
 
 
-QUERIES = statements(Path(__file__).with_name("queries.sql"))
+QUERIES = {
+    name: text
+    for path in sorted(Path(__file__).parent.glob("queries*.sql"))
+    for name, text in statements(path).items()
+}
 
 
 class Conflict(Failure):
@@ -73,7 +85,8 @@ async def connecting() -> AsyncIterator[None]:
     try:
         yield
     except (*_TRANSIENT, asyncpg.PostgresError, ValueError) as error:
-        reason = f"cannot connect to Postgres: {error}; check DATABASE_URL"
+        said = str(error) or type(error).__name__  # a timeout says nothing
+        reason = f"cannot connect to Postgres: {said}; check DATABASE_URL"
         raise StartRefused(reason) from error
 
 
@@ -95,7 +108,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 
 
 class Postgres:
-    """A pool of at most `POOL_SIZE` connections whose calls name a statement of ``queries.sql``.
+    """A pool of at most `POOL_SIZE` connections whose calls name a statement of ``queries*.sql``.
 
     Every method raises `Retryable` where another try may succeed.
     """
@@ -104,8 +117,10 @@ class Postgres:
         self._pool = pool
 
     @classmethod
-    async def connect(cls, url: str, size: int = POOL_SIZE) -> "Postgres":
-        """Raises `StartRefused` where the server does not let us in."""
+    async def connect(
+        cls, url: str, size: int = POOL_SIZE, more: Mapping[str, str] = NOTHING_MORE
+    ) -> "Postgres":
+        """`more` are further settings of its sessions.  Raises `StartRefused` where the server does not let us in."""
         async with connecting():
             pool = await asyncpg.create_pool(
                 url,
@@ -120,6 +135,7 @@ class Postgres:
                     "lock_timeout": "5s",
                     "idle_in_transaction_session_timeout": "5s",
                     "jit": "off",
+                    **more,
                 },
             )
         return cls(pool)
@@ -132,25 +148,43 @@ class Postgres:
         except TimeoutError:
             self._pool.terminate()
 
+    async def answers(self) -> None:
+        """Returns where the server answers; raises `Retryable`."""
+        await self.fetchval("answers")
+
     async def fetch(self, name: str, *args: object) -> list[Any]:
         """All rows of the statement `name`, committed when it returns."""
-        async with translated():
-            rows: list[Any] = await self._pool.fetch(QUERIES[name], *args)
+        async with translated(), self._acquired() as connection:
+            rows: list[Any] = await connection.fetch(QUERIES[name], *args)
             return rows
 
     async def fetchval(self, name: str, *args: object) -> Any:
         """The first column of the first row, None without one."""
-        async with translated():
-            return await self._pool.fetchval(QUERIES[name], *args)
+        async with translated(), self._acquired() as connection:
+            return await connection.fetchval(QUERIES[name], *args)
 
     async def execute(self, name: str, *args: object) -> str:
         """Runs the statement `name`; its command tag."""
-        async with translated():
-            tag: str = await self._pool.execute(QUERIES[name], *args)
+        async with translated(), self._acquired() as connection:
+            tag: str = await connection.execute(QUERIES[name], *args)
             return tag
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside one READ COMMITTED transaction."""
-        async with translated(), self._pool.acquire() as connection, connection.transaction():
+        async with translated(), self._acquired() as connection, connection.transaction():
+            try:
+                yield connection
+            except TimeoutError:
+                connection.terminate()  # the server hangs: it would not answer a ROLLBACK either
+                raise
+
+    def _acquired(self) -> PoolAcquireContext:
+        return self._pool.acquire(timeout=ACQUIRED_S)
+
+    @asynccontextmanager
+    async def of_org_unit(self, org_unit: str) -> AsyncIterator[Connection]:
+        """As `transaction`, in which row-level security shows the API's role this org unit alone."""
+        async with self.transaction() as connection:
+            await connection.execute(QUERIES["enter_org_unit"], org_unit)
             yield connection

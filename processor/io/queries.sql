@@ -1,5 +1,5 @@
 -- ---------------------------------------------------------------------------------------------------------------------
--- Events and the past of windows (store.py)
+-- Events and the past of windows (store.py).  OFFSET 0 keeps the class of a lead from being looked up again for every row.
 
 -- name: record
 SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -14,8 +14,8 @@ SELECT max(newest) FROM lanes
 SELECT w.n, f.floor, m.id, m.at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::integer[]) WITH ORDINALITY
     AS w (org_unit, lead_id, event_type, at, window_ms, keep, n)
-CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads) c
-CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places) p
+CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads OFFSET 0) c
+CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places OFFSET 0) p
 CROSS JOIN LATERAL (
     SELECT greatest(w.at, max(x.at)) - w.window_ms - $7::bigint AS floor
     FROM unnest(p.places) AS place
@@ -45,8 +45,8 @@ LEFT JOIN LATERAL (
 SELECT w.n, s.id, s.at, s.burst_id
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[]) WITH ORDINALITY
     AS w (org_unit, lead_id, event_type, floor, window_ms, revision, n)
-CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads) c
-CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places) p
+CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads OFFSET 0) c
+CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places OFFSET 0) p
 CROSS JOIN LATERAL (
     SELECT e.id, e.at, e.burst_id,
         row_number() OVER (PARTITION BY slice_of(e.at, w.window_ms) ORDER BY e.at, e.id) AS from_first,
@@ -63,15 +63,16 @@ WHERE s.from_first = 1 OR s.from_last = 1
 -- name: past_members
 -- The members of a lead's windows that were judged before a filter revision existed, in processing order.
 SELECT e.id, event_ms(e.occurred_at) AS at
-FROM (SELECT lead_class($1, $2) AS leads) c
-CROSS JOIN LATERAL (SELECT lead_places($1, c.leads) AS places) p
+FROM (SELECT lead_class($1, $2) AS leads OFFSET 0) c
+CROSS JOIN LATERAL (SELECT lead_places($1, c.leads) AS places OFFSET 0) p
 JOIN events e ON e.org_unit = $1 AND e.lead_id = ANY (p.places) AND e.event_type = $3 AND e.counted AND e.rules < $4
     AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
 ORDER BY e.batch, e.source_offset
 
 -- name: seen_in_store
 -- For events whose time reaches below what Redis keeps: how many members are in (at - window, at], at most `keep`, and the
--- burst of another exceeding event less than a window away; and which events of the batch have a row already.
+-- burst of another exceeding event less than a window away; and, beside the first of them, which events of the batch have a row
+-- already.
 WITH stored AS MATERIALIZED (
     SELECT coalesce(array_agg(b.n), '{}') AS numbers
     FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS b (org_unit, id, n)
@@ -90,11 +91,11 @@ SELECT w.n,
             AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at < ms_event(w.at + w.window_ms)
             AND e.exceeded ? w.revision AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads) AND e.id <> w.id
         LIMIT 1) AS burst_id,
-    (SELECT numbers FROM stored) AS stored
+    CASE WHEN w.n = 1 THEN (SELECT numbers FROM stored) END AS stored
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
     WITH ORDINALITY AS w (org_unit, lead_id, event_type, at, window_ms, keep, revision, id, n)
-CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads) c
-CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places) p
+CROSS JOIN LATERAL (SELECT lead_class(w.org_unit, w.lead_id) AS leads OFFSET 0) c
+CROSS JOIN LATERAL (SELECT lead_places(w.org_unit, c.leads) AS places OFFSET 0) p
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The schema (migrate.py)
@@ -104,6 +105,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     version    integer PRIMARY KEY,
     name       text NOT NULL,
     checksum   text NOT NULL,
+    compatible integer NOT NULL,  -- programs that know this version work on what it made
     applied_at timestamptz NOT NULL DEFAULT now()
 )
 
@@ -111,10 +113,10 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 SELECT to_regclass('schema_migrations') IS NOT NULL
 
 -- name: schema_migrations
-SELECT version, checksum FROM schema_migrations
+SELECT version, checksum, compatible FROM schema_migrations
 
 -- name: record_schema_migration
-INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)
+INSERT INTO schema_migrations (version, name, checksum, compatible) VALUES ($1, $2, $3, $4)
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Filters (filters.py) and the rules they make (rulebook.py)
@@ -142,23 +144,24 @@ UPDATE rule_state SET revision = revision + $1::integer
 RETURNING revision, (SELECT max(newest) FROM lanes) AS newest
 
 -- name: write_filters
--- $1 is an array of filters as JSON; $2 who changed them.  Each version goes to the history as well.
+-- $1 is an array of filters as JSON; $2 who changed them.  Each version goes to the history as well.  This statement began under
+-- the rules lock, unlike its transaction: changes that follow each other have times that do.
 WITH changed AS (
-    SELECT * FROM json_to_recordset($1::json) AS f (
+    SELECT *, date_trunc('milliseconds', statement_timestamp()) AS changed_at FROM json_to_recordset($1::json) AS f (
         org_unit text, id text, kind text, name text, event_type text, threshold integer, window_ms bigint,
         keep_first boolean, conditions json, enabled boolean, version integer, revision bigint, window_revision bigint,
         newest bigint, deleted boolean, definition json
     )
 ), history AS (
     INSERT INTO filter_versions (org_unit, id, version, kind, definition, revision, changed_at, changed_by)
-    SELECT org_unit, id, version, kind, definition, revision, now(), $2 FROM changed
+    SELECT org_unit, id, version, kind, definition, revision, changed_at, $2 FROM changed
 )
 INSERT INTO filters (
     org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions, enabled, version, revision,
     window_revision, newest, deleted, changed_at, changed_by
 )
 SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions, enabled, version, revision,
-    window_revision, newest, deleted, now(), $2
+    window_revision, newest, deleted, changed_at, $2
 FROM changed
 ON CONFLICT (org_unit, id) DO UPDATE SET
     kind = EXCLUDED.kind, name = EXCLUDED.name, event_type = EXCLUDED.event_type, threshold = EXCLUDED.threshold,

@@ -31,6 +31,8 @@ _TRIES = 20
 _LATE_HELD = -2
 """How the script says that it holds an event which it cannot judge."""
 _WINDOWS_A_CALL = 2000
+_BUILT_A_CALL = 50
+"""Fewer: each may have thousands of rows, and what is built stays built where a later call fails."""
 _CALM = Seen(0, cached=False, from_store=False, stored=False, burst_id=None, calm=True)
 
 _Late: TypeAlias = tuple[int, int, bool]
@@ -79,7 +81,7 @@ class Windows:
                 for chunk in _chunks(wanted)
                 for t in await self._read(cases, chunk, (answers, late), now)
             ]
-            for chunk in _chunks(wanted):
+            for chunk in _chunks(wanted, _BUILT_A_CALL):
                 await self._build(cases, chunk, now)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")
@@ -261,9 +263,11 @@ def _touched(cases: Sequence[Case]) -> list[_Touched]:
     return list(found.values())
 
 
-def _chunks(touched: Sequence[_Touched]) -> Iterator[Sequence[_Touched]]:
+def _chunks(
+    touched: Sequence[_Touched], size: int = _WINDOWS_A_CALL
+) -> Iterator[Sequence[_Touched]]:
     """Calls small enough not to hold up the server."""
-    return (touched[at : at + _WINDOWS_A_CALL] for at in range(0, len(touched), _WINDOWS_A_CALL))
+    return (touched[at : at + size] for at in range(0, len(touched), size))
 
 
 def _fill_in(

@@ -24,13 +24,13 @@ _NOT_JSON = Fault("parse", "not_json", "The value is not JSON.")
 _TOO_DEEP = Fault("parse", "nested_too_deep", f"The value is nested deeper than {DEEPEST} levels.")
 
 
-def decode(value: bytes) -> "Json | Fault":
+def decode(value: bytes, deepest: int = DEEPEST) -> "Json | Fault":
     """The value of a JSON text; of duplicate keys the last wins."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
         return _NOT_UTF8
-    if too_deep(value):
+    if too_deep(value, deepest):
         return _TOO_DEEP
     try:
         decoded: Json = json.loads(text, parse_int=_integer)
@@ -41,20 +41,35 @@ def decode(value: bytes) -> "Json | Fault":
     return decoded
 
 
-def too_deep(value: bytes) -> bool:
-    """Whether the text is nested deeper than `DEEPEST`; cheap for texts that cannot be."""
-    if len(value) <= 2 * DEEPEST or value.count(b"[") + value.count(b"{") <= DEEPEST:
+def too_deep(value: bytes, deepest: int = DEEPEST) -> bool:
+    """Whether the text has more levels than `deepest`; cheap for texts that cannot."""
+    if len(value) <= 2 * deepest or value.count(b"[") + value.count(b"{") <= deepest:
         return False
     depth = 0
     for mark in _MARKS.finditer(value):
         opened = value[mark.start()]
         if opened in b"[{":
             depth += 1
-            if depth > DEEPEST:
+            if depth > deepest:
                 return True
         elif opened in b"]}":
             depth -= 1
     return False
+
+
+def size(value: Json) -> tuple[int, int]:
+    """How many levels of objects and arrays a value has, and how many keys in all."""
+    levels, keys = 0, 0
+    inner: list[Json] = [value]
+    while containers := [one for one in inner if isinstance(one, dict | list)]:
+        levels += 1
+        keys += sum(len(one) for one in containers if isinstance(one, dict))
+        inner = [
+            child
+            for one in containers
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return levels, keys
 
 
 def _integer(digits: str) -> int | float:

@@ -4,8 +4,9 @@ The fast decoder may only accept.  What it refuses, and what it may have read di
 (`processor.pure.jsontext`), and both go through the same checks, so they can only differ in speed.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 import orjson
 from msgspec import Struct
@@ -20,6 +21,9 @@ from schemas.names import normalise_event_type
 __all__ = [
     "Fields",
     "derived_id",
+    "in_time",
+    "judged",
+    "merge_asked",
     "normalise_event_type",
     "parse",
     "parse_merge",
@@ -34,6 +38,7 @@ MOST_SOURCES = 500
 
 _NOT_AN_OBJECT = Fault("parse", "not_an_object", "The value is not a JSON object.")
 _normalised = lru_cache(4096)(normalise_event_type)
+T = TypeVar("T")
 
 
 class Fields(Struct, frozen=True):
@@ -64,18 +69,26 @@ def parse(record: Record, max_future_ms: int) -> Event | Rejected:
 
 def read(value: bytes | None) -> Fields | Fault:
     """What the bytes of a raw event say."""
-    if value is None:
-        return jsontext.NO_VALUE
-    if not jsontext.too_deep(value):
+    return jsontext.NO_VALUE if value is None else judged(value, validate, _sure)
+
+
+def judged(
+    value: bytes,
+    judge: Callable[[Json], T],
+    sure: Callable[[T], bool],
+    deepest: int = jsontext.DEEPEST,
+) -> T | Fault:
+    """What a judge makes of a JSON text, read exactly unless what it made of the fast reading is `sure` to be the same."""
+    if not jsontext.too_deep(value, deepest):
         try:
-            fields = validate(orjson.loads(value))
+            found = judge(orjson.loads(value))
         except orjson.JSONDecodeError:
             pass
         else:
-            if isinstance(fields, Fields) and not fields.doubtful:
-                return fields
-    exact = jsontext.decode(value)
-    return exact if isinstance(exact, Fault) else validate(exact)
+            if sure(found):
+                return found
+    exact = jsontext.decode(value, deepest)
+    return exact if isinstance(exact, Fault) else judge(exact)
 
 
 def validate(decoded: Json) -> Fields | Fault:
@@ -111,6 +124,24 @@ def parse_merge(record: Record) -> MergeCommand | Rejected:
         return rejected(record, refused.fault)
 
 
+def merge_asked(decoded: Json) -> tuple[str, tuple[str, ...]] | Fault:
+    """Target and sources (without repeats) of a merge in the API's spelling, by the rules of `parse_merge`."""
+    if type(decoded) is not dict:
+        return _NOT_AN_OBJECT
+    try:
+        return _leads(decoded, "targetLeadId", "sourceLeadIds")
+    except Refused as refused:
+        return refused.fault
+
+
+def in_time(occurred_at: int, published_at: int, max_future_ms: int) -> None:
+    """Raises `Refused` for an event that lies too far after its record."""
+    if occurred_at > published_at + max_future_ms:
+        refuse(
+            "too_far_in_future", f"timestamp is more than {max_future_ms} ms after the record's."
+        )
+
+
 def _completed(record: Record, fields: Fields, max_future_ms: int) -> Event:
     event_id, occurred_at = fields.id, fields.occurred_at
     if event_id is None or occurred_at is None:
@@ -118,10 +149,8 @@ def _completed(record: Record, fields: Fields, max_future_ms: int) -> Event:
         event_id = _id_of(origin) if event_id is None else event_id
         occurred_at = _time_of(origin, "timestamp") if occurred_at is None else occurred_at
     published_at = timestamp_of(record)
-    if published_at is not None and occurred_at > published_at + max_future_ms:
-        refuse(
-            "too_far_in_future", f"timestamp is more than {max_future_ms} ms after the record's."
-        )
+    if published_at is not None:
+        in_time(occurred_at, published_at, max_future_ms)
     return Event(
         record,
         fields.org_unit,
@@ -132,6 +161,10 @@ def _completed(record: Record, fields: Fields, max_future_ms: int) -> Event:
         fields.metadata_json,
         occurred_at,
     )
+
+
+def _sure(fields: Fields | Fault) -> bool:
+    return isinstance(fields, Fields) and not fields.doubtful
 
 
 def _event_type(raw: str) -> str:
@@ -176,27 +209,33 @@ def _time_of(origin: Origin, name: str) -> int:
 
 def _merge_command(record: Record, fields: dict[str, Json]) -> MergeCommand:
     origin = origin_of(record)
+    org_unit = required(fields, "org_unit", LONGEST_ORG_UNIT)
+    target, sources = _leads(fields, "target_lead_id", "source_lead_ids")
     return MergeCommand(
         record,
         _id_of(origin),
-        required(fields, "org_unit", LONGEST_ORG_UNIT),
-        required(fields, "target_lead_id", LONGEST_ID),
-        _sources(fields.get("source_lead_ids")),
+        org_unit,
+        target,
+        sources,
         optional(fields, "requested_by", LONGEST_ID),
         _kind(fields.get("kind")),
         _time_of(origin, "the record's timestamp"),
     )
 
 
-def _sources(value: Json) -> tuple[str, ...]:
-    if value is None:
-        refuse("missing_field", "source_lead_ids is required.")
-    if type(value) is not list:
-        refuse("wrong_type", "source_lead_ids must be an array.")
-    if not 0 < len(value) <= MOST_SOURCES:
-        refuse("bad_length", f"source_lead_ids must have 1 to {MOST_SOURCES} items.")
-    ids = (text(item, f"source_lead_ids[{place}]", LONGEST_ID) for place, item in enumerate(value))
-    return tuple(dict.fromkeys(ids))
+def _leads(
+    fields: dict[str, Json], target_name: str, sources_name: str
+) -> tuple[str, tuple[str, ...]]:
+    target = required(fields, target_name, LONGEST_ID)
+    sources = fields.get(sources_name)
+    if sources is None:
+        refuse("missing_field", f"{sources_name} is required.")
+    if type(sources) is not list:
+        refuse("wrong_type", f"{sources_name} must be an array.")
+    if not 0 < len(sources) <= MOST_SOURCES:
+        refuse("bad_length", f"{sources_name} must have 1 to {MOST_SOURCES} items.")
+    ids = (text(one, f"{sources_name}[{n}]", LONGEST_ID) for n, one in enumerate(sources))
+    return target, tuple(dict.fromkeys(ids))
 
 
 def _kind(value: Json) -> Literal["merge", "unmerge"]:

@@ -94,9 +94,14 @@ class People:
             _ruling(event_id, lead, Root(*root), offset)
             for (event_id, lead), root in zip(events, roots, strict=True)
         ]
+        return await self.recorded(rulings, on)
+
+    async def recorded(self, rulings: Sequence[Ruling], on: Any = None, partition: int = 0) -> bool:
+        """Stores rulings of one lane; False where their roots are out of date."""
+        offset = rulings[0].case.event.record.offset
         columns = store._columns(rulings, 1)
         try:
-            await (on or self.pool).fetch(QUERIES["record"], "raw", 0, 1, offset, *columns)
+            await (on or self.pool).fetch(QUERIES["record"], "raw", partition, 1, offset, *columns)
         except asyncpg.PostgresError as error:
             if error.sqlstate != "LR001" or "roots" not in str(error.as_dict()["detail"]):
                 raise

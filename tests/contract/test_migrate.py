@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 from msgspec.structs import replace
 
 import schemas
-from processor.failures import StartRefused
-from processor.io.migrate import MIGRATIONS, Migration, check, migrate
-from processor.io.postgres import Postgres
+from processor.failures import Retryable, StartRefused
+from processor.io.migrate import MIGRATIONS, Migration, check, migrate, read
+from processor.io.postgres import Postgres, connecting, translated
 from tests import harness
 
-NEXT = Migration(9999, "next", "CREATE TABLE next (); CREATE TABLE other ()", "0")
-BROKEN = Migration(9999, "broken", "CREATE TABLE next (); SELECT 1 / 0", "0")
+NEXT = Migration(9999, "next", "CREATE TABLE next (); CREATE TABLE other ()", "0", 9999)
+ADDED = replace(NEXT, compatible=MIGRATIONS[-1].version)
+BROKEN = Migration(9999, "broken", "CREATE TABLE next (); SELECT 1 / 0", "0", 9999)
 
 
 @pytest.fixture
@@ -61,6 +63,35 @@ async def test_a_newer_schema_is_left_alone(empty_database: str) -> None:
         await migrate(empty_database)
 
 
+async def test_a_newer_schema_that_only_added_serves_the_program_before_it(
+    empty_database: str,
+) -> None:
+    """It can be applied while that one runs, and that one can be started again."""
+    await migrate(empty_database, [*MIGRATIONS, ADDED])
+    assert await migrate(empty_database) == []
+    postgres = await Postgres.connect(empty_database, size=1)
+    try:
+        await check(postgres)
+    finally:
+        await postgres.close()
+
+
+async def test_a_program_from_before_what_the_addition_needs_is_refused(
+    empty_database: str,
+) -> None:
+    """It lacks the version that the addition builds on."""
+    await migrate(empty_database, [*MIGRATIONS, ADDED])
+    with pytest.raises(StartRefused, match="version 9999, which this program does not know"):
+        await migrate(empty_database, MIGRATIONS[:-1])
+
+
+def test_a_file_says_in_its_first_line_whom_it_serves(tmp_path: Path) -> None:
+    """Without that line it serves only programs that know it."""
+    (tmp_path / "0001_first.sql").write_text("SELECT 1")
+    (tmp_path / "0002_added.sql").write_text("-- compatible: 1\nSELECT 2")
+    assert [(one.version, one.compatible) for one in read(tmp_path)] == [(1, 1), (2, 1)]
+
+
 async def test_a_migration_never_changes_after_it_was_applied(empty_database: str) -> None:
     """Two databases of one version are alike."""
     await migrate(empty_database)
@@ -88,6 +119,30 @@ async def test_an_unreachable_server_is_one_line() -> None:
     """It names the variable to look at."""
     with pytest.raises(StartRefused, match=r"cannot connect to Postgres: .*; check DATABASE_URL"):
         await migrate("postgresql://127.0.0.1:1/nowhere")
+
+
+async def test_a_server_in_another_role_is_one_line(empty_database: str) -> None:
+    """And waited for once a worker runs: in a failover no host is primary for a while."""
+    url = f"{empty_database}?target_session_attrs=standby"
+    with pytest.raises(StartRefused, match=r"cannot connect to Postgres: None of the hosts"):
+        await migrate(url)
+    with pytest.raises(Retryable, match="None of the hosts"):
+        async with translated():
+            await asyncpg.connect(url)
+
+
+async def test_an_error_without_words_is_told_by_its_name() -> None:
+    """Such as that of a server that takes connections and says nothing."""
+    with pytest.raises(StartRefused, match="cannot connect to Postgres: TimeoutError; check"):
+        async with connecting():
+            raise TimeoutError
+
+
+async def test_a_connection_whose_server_has_said_farewell_is_worth_another_try() -> None:
+    """Until it is closed the driver takes the farewell for an operation of its own that goes on."""
+    with pytest.raises(Retryable, match="another operation"):
+        async with translated():
+            raise asyncpg.InternalClientError("another operation (2) is in progress")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Windows in Redis where it loses things: what is held is bounded, expires and is whole; what is absent is trusted only where it is empty."""
 
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +9,21 @@ import redis.asyncio
 
 from processor.embedded import Stack
 from processor.failures import Retryable
+from processor.io.past import Past
+from processor.io.postgres import Postgres
 from processor.io.redis import Server
-from processor.io.windows import OUTAGE_MS, _touched
+from processor.io.windows import OUTAGE_MS, _touched, _window
 from processor.ports import Fact
 from processor.pure.types import Event, Ruling, Seen
 from processor.pure.velocity import decide
-from tests.contract.decision_world import LONG_AGO, NOW, RealWorld, real_world, scratch
+from tests.contract.decision_world import (
+    LONG_AGO,
+    NOW,
+    RealWorld,
+    nothing,
+    real_world,
+    scratch,
+)
 from tests.contract.filter_world import velocity
 
 __all__ = ["scratch"]
@@ -305,6 +314,27 @@ async def test_a_window_lost_while_it_is_built_is_built_again(world: RealWorld) 
     assert world.past.built == before + 2
 
 
+async def test_windows_that_are_built_stay_so_where_others_fail(world: RealWorld) -> None:
+    """However long it takes to build all that a batch needs, each try gets on."""
+    events = [world.event(f"e{n}", lead_id=f"L{n}") for n in range(120)]
+    await world.process(*events)
+    await world.lose()
+    before = world.past.built
+
+    async def fails() -> None:
+        raise Retryable("postgres", "no answer")
+
+    async def then_fails() -> None:
+        world.past.after_windows = fails
+
+    world.past.after_windows = then_fails
+    with pytest.raises(Retryable, match="no answer"):
+        await world.read(*events)
+    failed = world.past.built - before
+    await world.read(*events)
+    assert world.past.built - before - failed == 70
+
+
 async def test_windows_lost_again_and_again_are_waited_for(world: RealWorld) -> None:
     """The lane backs off instead of spinning."""
     await world.process(world.event("a"))
@@ -363,3 +393,38 @@ async def test_windows_are_bounded_whatever_comes(
             sizes = await world.sizes()
             assert max(size for key, size in sizes.items() if not key.endswith(b":x")) <= bound
             assert max(sizes.values()) <= max(bound, 2 * slices)
+
+
+class HeardPostgres(Postgres):
+    """Tells how many rows each statement was asked about, and lets something happen after the first."""
+
+    asked: list[int]
+    after_first: Callable[[], Awaitable[object]]
+
+    async def fetch(self, name: str, *args: Any) -> list[Any]:
+        """As ever."""
+        rows = await super().fetch(name, *args)
+        self.asked.append(len(args[0]))
+        then, self.after_first = self.after_first, nothing
+        await then()
+        return rows
+
+
+async def test_many_late_events_are_judged_in_parts_that_agree(world: RealWorld) -> None:
+    """So that no statement takes too long; what is stored in between would count twice."""
+    events = [world.event(f"e{n}", lead_id=f"L{n}") for n in range(450)]
+    await world.process(*events[:10])
+    cases = await world.cases(*events)
+    touches = [(_window(case, case.watching[0]), case.event) for case in cases]
+    postgres = HeardPostgres(world.postgres._pool)
+    postgres.asked, postgres.after_first = [], nothing
+    seen, stored = await Past(postgres).around(touches, events)
+    assert (stored, [count for count, _ in seen]) == (set(range(10)), [1] * 10 + [0] * 440)
+    assert postgres.asked == [200, 200, 50]
+
+    async def meanwhile() -> None:
+        await world.process(events[20])
+
+    postgres.after_first = meanwhile
+    with pytest.raises(Retryable, match="stored while"):
+        await Past(postgres).around(touches, events)

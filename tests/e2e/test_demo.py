@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -107,6 +109,9 @@ def test_a_demo_without_a_terminal_ends_by_itself_with_a_summary(start_demo: Sta
     demo = start_demo("--seconds", "8")
     demo.says(r"playing: \d+ events/s, lag \d+, latency p50 \d+ ms")
     family = demo.processes()
+    curls = re.findall(r"^curl .*$", demo.said, re.MULTILINE)
+    assert len(curls) == 3
+    assert all(pasted(curl).status_code == 200 for curl in curls)
     assert len(family) > 3
     assert demo.ended(120) == 0, demo.said
     for expected in ("events sent", "duplicates", "dead letters", "merges", "every verdict agrees"):
@@ -115,6 +120,14 @@ def test_a_demo_without_a_terminal_ends_by_itself_with_a_summary(start_demo: Sta
     stored = int(demo.says(r"stored +│ +([\d,]+)")[1].replace(",", ""))
     assert sent > stored > 500
     assert demo.left(family) == []
+
+
+def pasted(curl: str) -> httpx.Response:
+    """The answer to a command line of curl, which a machine need not have."""
+    program, silent, header, told, url = shlex.split(curl)
+    assert (program, silent, header) == ("curl", "-s", "-H")
+    name, _, value = told.partition(": ")
+    return httpx.get(url, headers={name: value}, timeout=30, trust_env=False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

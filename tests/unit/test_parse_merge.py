@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from processor.pure.faults import Fault
 from processor.pure.parse import derived_id
+from processor.pure.parse import merge_asked as merge_asked_over_http
 from processor.pure.types import MergeCommand, Rejected
 from tests.oracle_leads import MergeAsked, merge_asked
 from tests.oracle_parse import RefusedError
@@ -140,3 +142,22 @@ def test_requests_are_read_as_the_contract_says(text: str) -> None:
         oracle.kind,
     )
     assert (found.source_lead_ids, found.requested_by) == (oracle.sources, oracle.requested_by)
+
+
+@settings(max_examples=50)
+@given(request_texts())
+def test_the_api_accepts_of_leads_what_the_topic_accepts(text: str) -> None:
+    """In its own spelling; what it hands on can never become a dead letter."""
+    said = json.loads(text)
+    names = {"target_lead_id": "targetLeadId", "source_lead_ids": "sourceLeadIds"}
+    found = merge_asked_over_http({names[name]: said[name] for name in names})
+    leads = {name: said[name] for name in names}
+    handed_on = merged(json.dumps({"org_unit": "acme", **leads}).encode())
+    if isinstance(handed_on, MergeCommand):
+        assert found == (handed_on.target_lead_id, handed_on.source_lead_ids)
+        return
+    assert isinstance(found, Fault)
+    renamed = handed_on.reason
+    for theirs, ours in names.items():
+        renamed = renamed.replace(theirs, ours)
+    assert found.reason == renamed

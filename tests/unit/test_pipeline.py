@@ -211,6 +211,31 @@ async def test_an_event_that_cannot_be_stored_becomes_a_dead_letter() -> None:
     assert world.rows() == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_batch_is_decided_in_parts_where_many_filters_look_at_it(known: bool) -> None:
+    """So that one org unit's thousand filters hold up nobody; also where they come while it is decided."""
+    sizes: list[int] = []
+
+    class CountingEvents(FakeEvents):
+        async def record(self, rulings: Sequence[Ruling], rules: int) -> Answer:
+            sizes.append(len(rulings))
+            return await super().record(rulings, rules)
+
+    world = World()
+    world.database.change(
+        *[every(threshold=99, id=f"v{n}") for n in range(999)], every(threshold=3)
+    )
+    if known:
+        await world.rulebook.reload()
+    names = [f"e{n}" for n in range(120)]
+    batch = [world.message(name) for name in [*names, "e0", "e119"]]
+    outcome = await world.another(CountingEvents).process(batch)
+    assert all(size <= 25 for size in (sizes if known else sizes[1:]))
+    assert [value(m)["id"] for m in outcome.messages] == world.rows() == names
+    reasons = [reason for _, reason in said(outcome)]
+    assert reasons == [None] * 3 + ["inorganic"] * 117
+
+
 async def test_a_batch_that_is_out_of_date_each_time_is_left_for_later() -> None:
     """The lane backs off; nothing is stored by guess."""
 

@@ -39,7 +39,7 @@ TEXT = {
     ".yml",
 }
 PURE_MAY_IMPORT = {
-    "base64", "binascii", "bisect", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions",
+    "array", "base64", "binascii", "bisect", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions",
     "functools", "hashlib", "heapq", "ipaddress", "itertools", "json", "math", "msgspec", "operator", "orjson",
     "re", "re2", "string", "struct", "types", "typing", "typing_extensions", "unicodedata", "uuid",
 }  # fmt: skip

@@ -151,6 +151,7 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
     [
         ("REDIS_URL", "http://:hunter2@host"),
         ("REDIS_URL", "redis://:hunter2@host:port"),
+        ("REDIS_URL", "redis://:hunter2@host:6379/cache"),
         ("DATABASE_URL", "mysql://user:hunter2@host/database"),
         ("DATABASE_URL", "user:hunter2@host"),
     ],

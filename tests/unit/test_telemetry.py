@@ -13,7 +13,9 @@ from processor.embedded.journal import free_port
 from processor.failures import StartRefused
 from tests.harness_worker import http_get
 
-OUR_LABELS = {"topic", "partition", "reason", "kind", "stage", "dependency"}
+OUR_LABELS = {
+    "topic", "partition", "reason", "kind", "stage", "dependency", "route", "method", "status",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

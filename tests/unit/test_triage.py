@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from processor.pure.triage import triage
+from processor.pure.triage import looks, triage
 from processor.pure.types import Case, FilterOrder, OrgRules, Root, Rules
 from tests.unit.decision_records import a_filter, an_attribute, an_event
 
@@ -94,3 +94,12 @@ def test_without_filters_for_every_type_an_unnamed_type_matches_nothing() -> Non
     units = {"acme": OrgRules({}, {"Page View": (an_attribute(event_type="Page View"),)})}
     given = Rules(1, "velocity,metadata", units)
     assert judged(given, metadata={"bot": 1}, event_type="Other").matched is None
+
+
+def test_every_filter_for_the_type_looks_at_an_event() -> None:
+    """Of either kind, those for every type included; none of another org unit's."""
+    given = rules(every=[an_attribute("any")], Form_Submit=[an_attribute("a"), an_attribute("b")])
+    views, forms = an_event("v"), an_event("f", event_type="Form Submit")
+    assert looks([views, views], given) == 2 * 3
+    assert looks([forms], given) == 2
+    assert looks([views, forms, an_event("x", org_unit="other")], given) == 3 + 2

@@ -1,4 +1,4 @@
-"""A worker as its users run it: a process with an environment, a log, probes and signals."""
+"""A worker or an API as its users run it: a process with an environment, a log, probes and signals."""
 
 import asyncio
 import signal
@@ -17,13 +17,20 @@ _POLL_S = 0.05
 _ANSWER_S = 2.0
 
 
-class Worker:
-    """``processor worker`` as a process in a session of its own: Ctrl-C at the terminal does not reach it."""
+class Service:
+    """``processor COMMAND`` as a process in a session of its own: Ctrl-C at the terminal does not reach it.
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    It answers its probes on the port that a variable names.
+    """
+
+    def __init__(
+        self, command: str, environment: Mapping[str, str], log: Path, variable: str
+    ) -> None:
+        self.name = f"the {command}"
         self.log = log
-        self._port = free_port()
-        self._environment = {**environment, "METRICS_PORT": str(self._port)}
+        self.port = int(environment.get(variable) or 0) or free_port()
+        self._command = command
+        self._environment = {**environment, variable: str(self.port)}
         self._process: Process | None = None
 
     @property
@@ -33,7 +40,7 @@ class Worker:
 
     async def start(self) -> None:
         """Returns when it is ready; raises `Failure` when it ends or takes longer than `READY_WITHIN_S`."""
-        command = [sys.executable, "-m", "processor", "worker"]
+        command = [sys.executable, "-m", "processor", self._command]
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *guarded(command, signal.SIGKILL, None),
@@ -82,14 +89,16 @@ class Worker:
         return sums
 
     def _failure(self, what: str) -> Failure:
-        return Failure(f"the worker {what}; its log: {self.log}")
+        return Failure(f"{self.name} {what}; its log: {self.log}")
 
     async def _get(self, path: str) -> tuple[int, str]:
         """Status and body; status 0 where nothing answers."""
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: loopback\r\n\r\n".encode())
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: loopback\r\nConnection: close\r\n\r\n".encode()
+                )
                 try:
                     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
                 finally:

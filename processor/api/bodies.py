@@ -1,0 +1,80 @@
+"""Bodies: read after the token and its scope are checked, never more of them than is allowed, and only as JSON."""
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from processor.api.errors import Refused
+from processor.pure import jsontext
+from processor.pure.faults import Fault
+
+LARGEST = 2 << 20
+"""Bytes."""
+DEEPEST, MOST_KEYS = 64, 1_000
+"""Levels and keys of a body that is no event."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read(request: Request) -> bytes:
+    """The whole body; raises `Refused` before it has read more than `LARGEST`."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    if kind.lower() != "application/json":
+        raise Refused(415, "The body must be application/json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "The body must not be compressed")
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > LARGEST:
+        raise _too_large()
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST:
+                raise _too_large()
+    except ClientDisconnect as error:  # nobody is there to be told, and nothing is wrong here
+        raise Refused(400, "The body is not complete") from error
+    return bytes(body)
+
+
+async def decoded(request: Request) -> Any:
+    """The body as JSON; raises `Refused`."""
+    value = jsontext.decode(await read(request))
+    if isinstance(value, Fault):
+        raise Refused(400, f"The body is not valid: {value.reason}")
+    return value
+
+
+async def small(request: Request) -> Any:
+    """The body as JSON within `DEEPEST` and `MOST_KEYS`; raises `Refused`."""
+    value = await decoded(request)
+    levels, keys = jsontext.size(value)
+    if levels > DEEPEST:
+        raise Refused(400, f"The body is nested deeper than {DEEPEST} levels")
+    if keys > MOST_KEYS:
+        raise Refused(400, f"The body has more than {MOST_KEYS} keys")
+    return value
+
+
+async def model(request: Request, kind: type[M]) -> M:
+    """The body as a model; raises `Refused` naming the field at fault."""
+    return validated(await small(request), kind)
+
+
+def validated(value: Any, kind: type[M]) -> M:
+    """A decoded body as a model; raises `Refused` naming the field at fault."""
+    if not isinstance(value, dict):
+        raise Refused(400, "The body must be a JSON object")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(step) for step in fault["loc"])
+        text = str(fault["msg"]).removeprefix("Value error, ")
+        raise Refused(400, f"{place}: {text}" if place else text) from error
+
+
+def _too_large() -> Refused:
+    return Refused(413, f"The body has more than {LARGEST} bytes")

@@ -1,0 +1,46 @@
+"""The audit log: who did what to what, and when.  What writes it does so in the transaction of the deed itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from processor.io.postgres import QUERIES, Postgres
+
+LARGEST_OFFSET = 2**62
+
+
+class Chosen(Struct, frozen=True):
+    """Which entries of an org unit are listed."""
+
+    org_unit: str
+    action: str = ""
+    """Empty: every action."""
+    actor: str = ""
+    """Empty: whoever it was."""
+    since: int | None = None
+    """Then or later, ms."""
+    until: int | None = None
+    """Before, ms."""
+
+
+async def entries(
+    postgres: Postgres, chosen: Chosen, page: int, limit: int
+) -> tuple[Sequence[Any], int]:
+    """Rows of id, at, actor, action, subject, details, newest first, and how many there are in all; pages count from 1.
+
+    Raises `Retryable`.
+    """
+    offset = min((page - 1) * limit, LARGEST_OFFSET)
+    async with postgres.of_org_unit(chosen.org_unit) as connection:
+        rows = await connection.fetch(
+            QUERIES["audit_page"],
+            chosen.org_unit,
+            chosen.action,
+            chosen.actor,
+            chosen.since,
+            chosen.until,
+            offset,
+            limit,
+        )
+    return [row for row in rows if row["id"] is not None], rows[0]["total"]

@@ -1,0 +1,81 @@
+"""A producer that many share: it is started once, used until one of them meets an error, and then ended, whatever state it is in."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from processor.io.kafka import translated
+
+START_S = 20.0
+FLUSH_S = 1.0
+"""What is under way when it is ended may take this long."""
+CLOSE_S = 2.0
+_INSIST_S = 0.1
+
+
+class Live:
+    """A producer and what is under way with it."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self._unacknowledged: set[asyncio.Future[Any]] = set()
+
+    async def start(self, topics: Sequence[str]) -> None:
+        """Connects, and knows the partitions of the topics; raises `Retryable`, and is then ended."""
+        try:
+            async with translated(START_S):
+                await self._producer.start()
+                for topic in topics:
+                    await self._producer.partitions_for(topic)
+        except BaseException:
+            await self.end()
+            raise
+
+    async def send(self, records: Iterable[Mapping[str, Any]]) -> Sequence[Any]:
+        """What aiokafka knows of each record once all are acknowledged; raises the first failure, after which it is to be ended."""
+        sent = [self._under_way(await self._producer.send(**record)) for record in records]
+        done, _ = await asyncio.wait(sent, return_when=asyncio.FIRST_EXCEPTION)
+        for each in done:
+            each.result()
+        return [each.result() for each in sent]
+
+    async def answers(self) -> None:
+        """Returns once a broker has told what topics there are."""
+        await self._producer.client.fetch_all_metadata()
+
+    async def end(self) -> None:
+        """Never raises for what Kafka does; what is not acknowledged within `FLUSH_S` fails."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await self._producer.flush()
+        for each in list(self._unacknowledged):
+            each.set_exception(KafkaError("the producer is replaced"))
+        await self._close()
+
+    async def _close(self) -> None:
+        """As the producer's own `stop`, which would wait for ever for what cannot be sent."""
+        producer = self._producer
+        producer._closed = producer._message_accumulator._closed = True  # noqa: SLF001
+        sender = producer._sender.sender_task  # noqa: SLF001
+        if sender is not None:
+            sender.cancel()  # it goes on as long as its requests do
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_S):
+                await producer.client.close()
+        while sender is not None and not sender.done():
+            await asyncio.wait([sender], timeout=_INSIST_S)
+            sender.cancel()
+
+    def _under_way(self, sent: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+        self._unacknowledged.add(sent)
+        sent.add_done_callback(self._acknowledged)
+        return sent
+
+    def _acknowledged(self, sent: "asyncio.Future[Any]") -> None:
+        self._unacknowledged.discard(sent)
+        if not sent.cancelled():
+            sent.exception()  # of what nobody waits for any more it is no news

@@ -1,0 +1,137 @@
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Statements of the API.  Each names its org unit, although row-level security would hide the others (postgres.py)
+
+-- name: enter_org_unit
+SELECT set_config('processor.org_unit', $1, true)
+
+-- name: answers
+SELECT 1
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Tokens (tokens.py)
+
+-- name: find_token
+SELECT org_unit, name, hash, scopes, expires_at, revoked_at FROM find_token($1)
+
+-- name: use_tokens
+SELECT use_tokens($1)
+
+-- name: create_token
+WITH token AS (
+    INSERT INTO tokens (prefix, org_unit, name, hash, scopes, created_at, created_by, expires_at)
+    VALUES ($1, $2, $3, $4, $5, date_trunc('milliseconds', clock_timestamp()), $6,
+        date_trunc('milliseconds', clock_timestamp()) + $7::bigint * interval '1 millisecond')
+    RETURNING *
+)
+INSERT INTO audit_log (org_unit, at, actor, action, subject, details)
+SELECT org_unit, created_at, created_by, 'token.create', prefix,
+    jsonb_build_object('name', name, 'scopes', scopes, 'expires_at', expires_at)
+FROM token
+
+-- name: list_tokens
+SELECT prefix, org_unit, name, scopes, created_at, created_by, expires_at, revoked_at, used_at
+FROM tokens WHERE $1::text IS NULL OR org_unit = $1 ORDER BY org_unit, created_at, prefix
+
+-- name: revoke_token
+-- One row where there is such a token; a repeated call changes nothing.
+WITH revoked AS (
+    UPDATE tokens SET revoked_at = date_trunc('milliseconds', clock_timestamp())
+    WHERE prefix = $1 AND revoked_at IS NULL
+    RETURNING org_unit, prefix, name, revoked_at
+), audited AS (
+    INSERT INTO audit_log (org_unit, at, actor, action, subject, details)
+    SELECT org_unit, revoked_at, $2, 'token.revoke', prefix, jsonb_build_object('name', name) FROM revoked
+)
+SELECT prefix FROM tokens WHERE prefix = $1
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Listings (listing.py)
+
+-- name: event_page
+-- Number 0 has the total alone.  A row's lead is the root of its raw lead, wherever a pending move has left it.
+SELECT p.n, p.total, e.id, coalesce(r.to_lead, raw.lead) AS lead_id, e.event_type, e.metadata, e.suppression_reason,
+    CASE WHEN r.to_lead IS NOT NULL THEN raw.lead END AS original_lead_id, e.occurred_at
+FROM event_page($1, $2, $3, $4, $5, $6, $7) p
+LEFT JOIN events e ON e.org_unit = $1 AND e.id = p.id
+LEFT JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw ON true
+LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = raw.lead
+ORDER BY p.n
+
+-- name: lead_page
+SELECT p.n, p.total, e.id, coalesce(r.to_lead, raw.lead) AS lead_id, e.event_type, e.metadata, e.suppression_reason,
+    CASE WHEN r.to_lead IS NOT NULL THEN raw.lead END AS original_lead_id, e.occurred_at
+FROM lead_page($1, $8, $2, $3, $4, $5, $6, $7) p
+LEFT JOIN events e ON e.org_unit = $1 AND e.id = p.id
+LEFT JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw ON true
+LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = raw.lead
+ORDER BY p.n
+
+-- name: lead_has_events
+SELECT EXISTS (
+    SELECT FROM (SELECT lead_class($1, coalesce((
+        SELECT to_lead FROM lead_redirects WHERE org_unit = $1 AND from_lead = $2), $2)) AS leads OFFSET 0) c
+    CROSS JOIN LATERAL (SELECT lead_places($1, c.leads) AS places OFFSET 0) p
+    JOIN events e ON e.org_unit = $1 AND e.lead_id = ANY (p.places) AND e.deleted_at IS NULL
+        AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads))
+
+-- name: want_counts
+-- Asks for the counts of the surviving lead.
+INSERT INTO counted_leads (org_unit, lead_id)
+SELECT $1, root.lead
+FROM (SELECT coalesce((SELECT to_lead FROM lead_redirects WHERE org_unit = $1 AND from_lead = $2), $2) AS lead) root
+WHERE NOT EXISTS (SELECT FROM counted_leads WHERE org_unit = $1 AND lead_id = root.lead)
+ON CONFLICT DO NOTHING
+
+-- name: event_types
+-- Types with the number of their events that are not deleted.
+SELECT event_type, sum(n)::bigint AS count FROM (
+    SELECT event_type, chosen(c, 15) AS n FROM event_counts c
+    WHERE org_unit = $1 AND lead_id = '' AND level = 8 AND event_type <> ''
+    UNION ALL
+    SELECT u.type, u.n FROM event_count_changes c CROSS JOIN LATERAL unnest(c.event_types, c.counts) AS u (type, n)
+    WHERE c.org_unit = $1 AND NOT c.moved
+) x
+GROUP BY event_type HAVING sum(n) > 0 ORDER BY event_type
+
+-- name: suppression_summary
+-- By hour, reason, filter and type, newest hour first; hours from $2 to before $3, since 1970.
+SELECT hour, reason, filter_id, event_type, sum(n)::bigint AS count FROM (
+    SELECT hour, reason, filter_id, event_type, count AS n FROM suppression_counts
+    WHERE org_unit = $1 AND hour >= $2 AND hour < $3
+    UNION ALL
+    SELECT floor(u.slot / 28125.0)::bigint, u.reason, u.filter_id, u.type, u.n
+    FROM event_count_changes c
+    CROSS JOIN LATERAL unnest(c.event_types, c.reasons, c.filter_ids, c.slots, c.counts) AS u (type, reason, filter_id, slot, n)
+    WHERE c.org_unit = $1 AND NOT c.moved AND u.slot >= $2::bigint * 28125 AND u.slot < $3::bigint * 28125
+) x
+GROUP BY 1, 2, 3, 4 HAVING sum(n) > 0 ORDER BY 1 DESC, 2, 3, 4
+
+-- name: delete_events
+-- Locked in the order of moves, so that neither waits for the other in a circle.
+WITH found AS MATERIALIZED (
+    SELECT id FROM events WHERE org_unit = $1 AND id = ANY ($2::text[]) AND deleted_at IS NULL ORDER BY id FOR UPDATE
+), gone AS (
+    UPDATE events e SET deleted_at = date_trunc('milliseconds', clock_timestamp()), metadata = '{}'
+    FROM found f WHERE e.org_unit = $1 AND e.id = f.id RETURNING e.id
+), audited AS (
+    INSERT INTO audit_log (org_unit, at, actor, action, subject, details)
+    SELECT $1, date_trunc('milliseconds', clock_timestamp()), $3, 'event.delete', count(*) || ' events',
+        jsonb_build_object('event_ids', jsonb_agg(id ORDER BY id))
+    FROM gone HAVING count(*) > 0
+)
+SELECT count(*) FROM gone
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Counts (counts.py)
+
+-- name: last_count_change
+SELECT max(id) FROM event_count_changes
+
+-- name: fold_counts
+SELECT fold_counts($1, $2)
+
+-- name: count_leads
+SELECT count_leads()
+
+-- name: find_large_leads
+SELECT find_large_leads($1)

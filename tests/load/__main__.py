@@ -1,0 +1,166 @@
+"""``make load``: how long ``GET /events`` takes with millions of events in one org unit while a worker ingests.
+
+Starts servers, fills the table by SQL (once spread over 90 days, once all within an hour), starts a worker, an API and a producer of
+500 events a second, and asks for every kind of page.  Prints a table, writes JSON, and fails where a kind's 99th percentile is over
+the limit.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+from aiokafka import AIOKafkaProducer
+
+from processor.embedded import Stack
+from processor.embedded.journal import free_port
+from processor.io.migrate import migrate
+from processor.io.postgres import Postgres
+from processor.io.tokens import SCOPES, Wanted, create
+from tests import harness
+from tests.harness_waiting import until
+from tests.load.fill import fill, settle
+from tests.load.requests import KINDS, timed
+
+ORG = "acme"
+SHAPES = {"spread over 90 days": 90 * 86_400_000, "all within an hour": 3_600_000}
+LIMIT_MS = 50.0
+RATE, TICK_S = 500, 0.1
+WARM_UP = 20
+"""Requests of each kind that are not measured."""
+
+
+def main() -> int:
+    """The exit code: 1 where a percentile is over the limit."""
+    parser = argparse.ArgumentParser(prog="make load ARGS=...", description=__doc__)
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--requests", type=int, default=300, help="of each kind")
+    parser.add_argument("--json", type=Path, default=Path(".cache/load.json"))
+    asked = parser.parse_args()
+    results = {}
+    for shape, span_ms in SHAPES.items():
+        with tempfile.TemporaryDirectory() as folder, Stack(Path(folder) / "stack") as stack:
+            results[shape] = asyncio.run(_measured(stack, Path(folder), asked, span_ms))
+        _show(shape, results[shape], asked)
+    asked.json.parent.mkdir(exist_ok=True)
+    told = {"machine": _machine(), "events": asked.events, "milliseconds": results}
+    asked.json.write_text(json.dumps(told, indent=2) + "\n")
+    return int(any(kind["p99"] > LIMIT_MS for shape in results.values() for kind in shape.values()))
+
+
+async def _measured(
+    stack: Stack, folder: Path, asked: argparse.Namespace, span_ms: int
+) -> dict[str, dict[str, float]]:
+    world = harness.World(stack.kafka, stack.redis, stack.postgres, "load")
+    await migrate(world.postgres)
+    await world.create_topics(4)
+    database = await asyncpg.connect(world.postgres)
+    first_ms = time.time_ns() // 1_000_000 - span_ms
+    async for done in fill(database, ORG, asked.events, first_ms, span_ms):
+        print(f"\r{done:,} events stored", end="", file=sys.stderr)
+    await settle(database)
+    await database.close()
+    async with _running(world, folder) as client:
+        for kind in KINDS:  # plans are made, and the large lead is noticed
+            await _kind(client, kind, WARM_UP, asked.events)
+        return {kind: await _kind(client, kind, asked.requests, asked.events) for kind in KINDS}
+
+
+async def _kind(
+    client: httpx.AsyncClient, kind: str, requests: int, events: int
+) -> dict[str, float]:
+    chance = random.Random(kind)
+    took = sorted([await timed(client, KINDS[kind](chance, events)) for _ in range(requests)])
+    print(f"\r{kind:<40}", end="", file=sys.stderr)
+    return {"p50": took[len(took) // 2], "p99": took[int(len(took) * 0.99)], "max": took[-1]}
+
+
+@asynccontextmanager
+async def _running(world: harness.World, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A worker under load and an API; a client of it."""
+    port = free_port()
+    environment = {**world.environment(), "API_PORT": str(port)}
+    worker = harness.Worker(environment, folder / "worker.log")
+    api = harness.Worker(environment, folder / "api.log", ("api",))
+    url = f"http://127.0.0.1:{port}"
+    try:
+        worker.start()
+        api.start()
+        await worker.ready(60)
+        await until(lambda: _answers(port, api), 60)
+        headers = {"Authorization": f"Bearer {await _token(world)}"}
+        async with (
+            httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client,
+            _ingesting(world),
+        ):
+            yield client
+    finally:
+        worker.kill()
+        api.kill()
+
+
+async def _answers(port: int, api: harness.Worker) -> bool:
+    assert api.running, api.output
+    return (await harness.http_get(port, "/healthz"))[0] == 200
+
+
+async def _token(world: harness.World) -> str:
+    postgres = await Postgres.connect(world.postgres, size=1)
+    try:
+        return await create(postgres, Wanted(ORG, "load", SCOPES, None), "load")
+    finally:
+        await postgres.close()
+
+
+@asynccontextmanager
+async def _ingesting(world: harness.World) -> AsyncIterator[None]:
+    """`RATE` events a second meanwhile; a failure of the producer ends the run."""
+    async with (
+        AIOKafkaProducer(bootstrap_servers=world.kafka, linger_ms=5) as producer,
+        asyncio.TaskGroup() as scope,
+    ):
+        load = scope.create_task(_ingest(producer, world.raw))
+        yield
+        load.cancel()
+
+
+async def _ingest(producer: AIOKafkaProducer, topic: str) -> None:
+    clock, sent = asyncio.get_running_loop().time, 0
+    began = clock()
+    while True:
+        for number in range(sent, int((clock() - began) * RATE)):
+            value, key = _event(number)
+            await producer.send(topic, value, key)
+            sent = number + 1
+        await asyncio.sleep(TICK_S)
+
+
+def _event(number: int) -> tuple[bytes, bytes]:
+    lead = "hot" if number % 50 == 0 else f"ld_{number % 200_000}"
+    event = {"org_unit": ORG, "lead_id": lead, "event_type": "page_view"}
+    return json.dumps(event).encode(), lead.encode()
+
+
+def _show(shape: str, kinds: dict[str, dict[str, float]], asked: argparse.Namespace) -> None:
+    print(f"\r{asked.events:,} events {shape}, {RATE} events/s coming in, {_machine()}")
+    print(f"{'GET /events':<32}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
+    for kind, took in kinds.items():
+        print(f"{kind:<32}{took['p50']:>9.1f}{took['p99']:>9.1f}{took['max']:>9.1f}")
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
