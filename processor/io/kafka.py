@@ -20,6 +20,7 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidTimestampError,
     KafkaError,
+    NodeNotReadyError,
     ProducerFenced,
 )
 from msgspec import Struct
@@ -29,6 +30,7 @@ from processor.io import kafka_records
 from processor.settings import Settings
 
 Partition: TypeAlias = TopicPartition
+_RETRY_S = 0.05
 
 
 class Tuning(Struct, frozen=True):
@@ -149,10 +151,9 @@ class Cluster:
 @asynccontextmanager
 async def connected(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started admin client; raises `Retryable` where Kafka does not answer within 10 s."""
-    admin = cluster.admin()
+    async with translated(10):
+        admin = await _reached(cluster)
     try:
-        async with translated(10):
-            await admin.start()
         yield admin
     finally:
         await admin.close()
@@ -204,6 +205,23 @@ async def translated(seconds: float) -> AsyncIterator[None]:
         raise Retryable("kafka", f"no answer within {seconds:g} s") from error
     except (KafkaError, OSError) as error:
         raise Retryable("kafka", f"{type(error).__name__}: {error}") from error
+
+
+async def _reached(cluster: Cluster) -> AIOKafkaAdminClient:
+    """A started admin client of brokers that answer: for a moment, brokers that have just come back are not listed."""
+    while True:
+        admin = cluster.admin()
+        try:
+            await admin.start()
+            await admin.describe_cluster()
+        except NodeNotReadyError:
+            await admin.close()
+            await asyncio.sleep(_RETRY_S)
+        except BaseException:
+            await admin.close()
+            raise
+        else:
+            return admin
 
 
 def _connection(settings: Settings) -> Mapping[str, Any]:
