@@ -79,9 +79,11 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., harness.Worker]]:
     """Starts ``processor worker`` (or another command) with an environment; all are killed at the end."""
     started: list[harness.Worker] = []
 
-    def start(environment: Mapping[str, str], *command: str) -> harness.Worker:
+    def start(
+        environment: Mapping[str, str], *command: str, program: Path | None = None
+    ) -> harness.Worker:
         log = tmp_path / f"worker-{len(started)}.log"
-        worker = harness.Worker(environment, log, command or ("worker",))
+        worker = harness.Worker(environment, log, command or ("worker",), program=program)
         started.append(worker)
         worker.start()
         return worker

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import redis
 
+from processor.embedded.journal import free_port
 from processor.io.kafka_topics import create_topics
 from processor.settings import Settings
 from tests.harness_kafka import Message, produce, read_topic
@@ -31,6 +32,7 @@ __all__ = [
     "empty_redis",
     "execute",
     "flush_redis",
+    "free_port",
     "http_get",
     "processor",
     "produce",

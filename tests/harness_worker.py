@@ -24,6 +24,8 @@ class Worker:
     command: Sequence[str] = ("worker",)
     metrics_port: int = field(default_factory=free_port)
     module: str = "processor"
+    program: Path | None = None
+    """The folder whose code runs; this one's by default."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -41,6 +43,7 @@ class Worker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **own, **self.environment},
+                cwd=self.program,
             )
 
     async def ready(self, seconds: float = 20) -> None:
@@ -130,7 +133,7 @@ async def _connection(
         writer.close()
 
 
-def processor(environment: Mapping[str, str], *arguments: str) -> str:
+def processor(environment: Mapping[str, str], *arguments: str, program: Path | None = None) -> str:
     """What ``processor ARGUMENTS`` prints; AssertionError with its stderr when it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "processor", *arguments],
@@ -139,6 +142,7 @@ def processor(environment: Mapping[str, str], *arguments: str) -> str:
         text=True,
         timeout=50,
         env={**os.environ, **environment},
+        cwd=program,
     )
     assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stderr}"
     return done.stdout

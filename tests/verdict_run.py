@@ -46,6 +46,8 @@ class Run:
     books: list[tuple[int, FilterBook]] = field(default_factory=lambda: [(0, FilterBook())])
     """Each with the first rule revision it holds for."""
     workers: list[harness.Worker] = field(default_factory=list)
+    program: Path | None = None
+    """The folder whose code applies filters; this one's by default."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -63,7 +65,10 @@ class Run:
         path = self.folder / f"filters-{len(self.books)}.yaml"
         path.write_text(as_yaml(dict(document)), encoding="utf-8")
         await asyncio.to_thread(
-            harness.processor, self.world.environment(), "filters", "apply", str(path)
+            harness.processor,
+            self.world.environment(),
+            *("filters", "apply", str(path)),
+            program=self.program,
         )
         async with self._database() as database:
             revision = await database.fetchval("SELECT revision FROM rule_state")

@@ -41,26 +41,14 @@ class Page(Struct, frozen=True):
 
 async def events(postgres: Postgres, chosen: Chosen, page: int, limit: int) -> Page:
     """Events of an org unit, newest first; pages count from 1."""
-    async with postgres.of_org_unit(chosen.org_unit) as connection:
-        rows = await connection.fetch(QUERIES["event_page"], *_arguments(chosen, page, limit))
-    return Page(rows[1:], rows[0]["total"])
+    return await _page(postgres, chosen, "", page, limit) or Page([], 0)
 
 
 async def of_lead(
     postgres: Postgres, chosen: Chosen, lead_id: str, page: int, limit: int
 ) -> Page | None:
     """Events of a lead, a merged-away one meaning its survivor; None where it has none at all, chosen or not."""
-    async with postgres.of_org_unit(chosen.org_unit) as connection:
-        rows = await connection.fetch(
-            QUERIES["lead_page"], *_arguments(chosen, page, limit), lead_id
-        )
-        if not rows[0]["total"] and not await connection.fetchval(
-            QUERIES["lead_has_events"], chosen.org_unit, lead_id
-        ):
-            return None
-        if rows[0]["total"] > LARGE:
-            await connection.execute(QUERIES["want_counts"], chosen.org_unit, lead_id)
-    return Page([row for row in rows if row["n"]], rows[0]["total"])
+    return await _page(postgres, chosen, lead_id, page, limit)
 
 
 async def event_types(postgres: Postgres, org_unit: str) -> Sequence[Any]:
@@ -90,14 +78,19 @@ async def delete(postgres: Postgres, org_unit: str, event_ids: Sequence[str], by
     return deleted
 
 
-def _arguments(chosen: Chosen, page: int, limit: int) -> tuple[object, ...]:
-    offset = min((page - 1) * limit, _LARGEST_OFFSET)
-    return (
+async def _page(
+    postgres: Postgres, chosen: Chosen, lead_id: str, page: int, limit: int
+) -> Page | None:
+    rows = await postgres.fetch(
+        "list_events",
         chosen.org_unit,
+        lead_id,
         chosen.event_type,
         chosen.reasons,
         chosen.since,
         chosen.until,
-        offset,
+        min((page - 1) * limit, _LARGEST_OFFSET),
         limit,
+        LARGE,
     )
+    return Page([row for row in rows if row["n"]], rows[0]["total"]) if rows else None

@@ -47,40 +47,9 @@ SELECT prefix FROM tokens WHERE prefix = $1
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Listings (listing.py)
 
--- name: event_page
--- Number 0 has the total alone.  A row's lead is the root of its raw lead, wherever a pending move has left it.
-SELECT p.n, p.total, e.id, coalesce(r.to_lead, raw.lead) AS lead_id, e.event_type, e.metadata, e.suppression_reason,
-    CASE WHEN r.to_lead IS NOT NULL THEN raw.lead END AS original_lead_id, e.occurred_at
-FROM event_page($1, $2, $3, $4, $5, $6, $7) p
-LEFT JOIN events e ON e.org_unit = $1 AND e.id = p.id
-LEFT JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw ON true
-LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = raw.lead
-ORDER BY p.n
-
--- name: lead_page
-SELECT p.n, p.total, e.id, coalesce(r.to_lead, raw.lead) AS lead_id, e.event_type, e.metadata, e.suppression_reason,
-    CASE WHEN r.to_lead IS NOT NULL THEN raw.lead END AS original_lead_id, e.occurred_at
-FROM lead_page($1, $8, $2, $3, $4, $5, $6, $7) p
-LEFT JOIN events e ON e.org_unit = $1 AND e.id = p.id
-LEFT JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw ON true
-LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = raw.lead
-ORDER BY p.n
-
--- name: lead_has_events
-SELECT EXISTS (
-    SELECT FROM (SELECT lead_class($1, coalesce((
-        SELECT to_lead FROM lead_redirects WHERE org_unit = $1 AND from_lead = $2), $2)) AS leads OFFSET 0) c
-    CROSS JOIN LATERAL (SELECT lead_places($1, c.leads) AS places OFFSET 0) p
-    JOIN events e ON e.org_unit = $1 AND e.lead_id = ANY (p.places) AND e.deleted_at IS NULL
-        AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads))
-
--- name: want_counts
--- Asks for the counts of the surviving lead.
-INSERT INTO counted_leads (org_unit, lead_id)
-SELECT $1, root.lead
-FROM (SELECT coalesce((SELECT to_lead FROM lead_redirects WHERE org_unit = $1 AND from_lead = $2), $2) AS lead) root
-WHERE NOT EXISTS (SELECT FROM counted_leads WHERE org_unit = $1 AND lead_id = root.lead)
-ON CONFLICT DO NOTHING
+-- name: list_events
+-- Number 0 has the total alone; no row where a lead is asked for that has no events at all.
+SELECT * FROM list_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: event_types
 -- Types with the number of their events that are not deleted.

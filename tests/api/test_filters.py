@@ -3,72 +3,17 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import httpx
 import pytest
 
 from processor.io import filters
 from tests.api.client import ORG, Api, api, running
+from tests.api.filtering import BODIES, CONDITIONS, VELOCITY, both, made, refusal
 from tests.contract.filter_world import file
 
 __all__ = ["api"]
 pytestmark = pytest.mark.e2e
-
-VELOCITY: dict[str, Any] = {
-    "name": "Bursts",
-    "event_type": "page_view",
-    "threshold": 3,
-    "window_ms": 1000,
-}
-CONDITIONS = [
-    {"key": "k", "operator": "equals", "value": 1.0},
-    {"key": "k", "operator": "not_equals", "value": True},
-    {"key": "k", "operator": "contains", "value": "x"},
-    {"key": "k", "operator": "not_contains", "value": "x"},
-    {"key": "k", "operator": "starts_with", "value": "x"},
-    {"key": "k", "operator": "ends_with", "value": "x"},
-    {"key": "k", "operator": "exists"},
-    {"key": "k", "operator": "not_exists"},
-    {"key": "k", "operator": "in", "value": ["x", 1, 2.5, False, 2**64 - 1]},
-    {"key": "k", "operator": "gt", "value": "1e3"},
-    {"key": "k", "operator": "lt", "value": -0.5},
-    {"key": "k", "operator": "matches", "value": "^bot|crawl"},
-    {"key": "k", "operator": "in_cidr", "value": ["10.0.0.1/8", "::1"]},
-]
-METADATA: dict[str, Any] = {"name": "Bots", "conditions": CONDITIONS}
-BODIES: Mapping[str, dict[str, Any]] = {
-    "/velocity-filters": VELOCITY,
-    "/metadata-filters": METADATA,
-}
-
-
-def both(test: Callable[[Api, str], Awaitable[None]]) -> Callable[[Api], Awaitable[None]]:
-    """A test of velocity filters, and then of metadata filters on the emptied tables."""
-
-    async def tested(api: Api) -> None:
-        for path in BODIES:
-            await api.database.execute("DELETE FROM filters; DELETE FROM filter_versions")
-            await test(api, path)
-
-    tested.__doc__ = test.__doc__
-    return tested
-
-
-async def made(api: Api, path: str, **more: Any) -> dict[str, Any]:
-    """A new filter."""
-    answer = await api.client.post(path, json={**BODIES[path], **more})
-    assert answer.status_code == 201, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def refusal(answer: httpx.Response, status: int) -> str:
-    """The message of an error."""
-    assert answer.status_code == status, answer.text
-    message: str = answer.json()["error"]["message"]
-    return message
 
 
 async def test_a_velocity_filter_is_answered_as_it_is_in_force(api: Api) -> None:
@@ -262,145 +207,6 @@ async def test_the_audit_log_tells_creations_from_changes(api: Api) -> None:
     )
     did = ["filter.create", "filter.change", "filter.delete"] * 2
     assert [tuple(row) for row in rows] == [(one, "ann", "one", ORG) for one in did]
-
-
-@both
-async def test_what_is_not_there_is_not_found(api: Api, path: str) -> None:
-    """A replacement creates nothing."""
-    for filter_id in ("absent", "A", "a_b", "a" * 65, "%00", "%F0%9F%98%80", "a%0A"):
-        one = f"{path}/{filter_id}"
-        for answer in (
-            await api.client.get(one),
-            await api.client.put(one, json=BODIES[path], headers={"If-Match": "*"}),
-            await api.client.patch(one, json={}),
-            await api.client.delete(one),
-            await api.client.get(f"{one}/versions"),
-        ):
-            refusal(answer, 404)
-    assert (await api.client.get(path)).json() == []
-
-
-MISTAKES: Sequence[tuple[dict[str, Any], str]] = (
-    ({"threshold": 3.5}, "threshold: Input should be a valid integer"),
-    ({"threshold": 10_001}, "threshold: Input should be less than or equal to 10000"),
-    ({"threshold": -1}, "threshold: Input should be greater than or equal to 0"),
-    ({"threshold": True}, "threshold: Input should be a valid integer"),
-    ({"window_ms": 0}, "window_ms: "),
-    ({"window_ms": 2_592_000_001}, "window_ms: "),
-    ({"treshold": 3}, "treshold: there is no such field"),
-    ({"name": None}, "name: Input should be a valid string"),
-    ({"id": "A"}, "id: "),
-    ({"id": None}, "id: "),
-    ({"event_type": " _ "}, "event_type: nothing is left of"),
-    ({"event_type": "\0"}, "event_type: NUL"),
-    ({"event_type": ""}, "event_type: "),
-    ({"\ud800": 1}, "the filter: Input should be a valid string"),
-)
-
-
-async def test_a_mistake_in_a_velocity_filter_is_named(api: Api) -> None:
-    """In the words of the YAML file; nothing is kept."""
-    for more, complaint in MISTAKES:
-        body = json.dumps({**VELOCITY, **more}).encode()
-        answer = await api.client.post("/velocity-filters", content=body)
-        assert refusal(answer, 400).startswith(complaint)
-    assert (await api.client.get("/velocity-filters")).json() == []
-
-
-CONDITION_MISTAKES: Sequence[tuple[Any, str]] = (
-    ({"key": "k", "operator": "has", "value": "x"}, ": there is no operator 'has'"),
-    ({"key": "k", "operator": "matches", "value": "("}, ", value: RE2 refuses the pattern"),
-    ({"key": "k", "operator": "contains"}, ", value: is required"),
-    ({"key": "k", "operator": "exists", "value": 1}, ", value: this operator takes no value"),
-    ({"key": "k", "operator": "gt", "value": True}, ", value: a number is needed"),
-    ({"key": "k", "operator": "in", "value": ["x"] * 1_001}, ", value: the list should have"),
-    ({"key": "k", "operator": "in_cidr", "value": "10.0.0.0/80"}, ", value: '10.0.0.0/80'"),
-    (5, ": Input should be"),
-)
-
-
-async def test_a_mistake_in_a_condition_is_named(api: Api) -> None:
-    """With its place in the list."""
-    good = {"key": "k", "operator": "exists"}
-    for condition, complaint in CONDITION_MISTAKES:
-        body = {"name": "Bots", "conditions": [good, condition]}
-        answer = await api.client.post("/metadata-filters", json=body)
-        assert refusal(answer, 400).startswith(f"conditions 2{complaint}")
-
-
-@both
-async def test_a_patch_is_checked_as_what_it_makes(api: Api, path: str) -> None:
-    """Null is no value of any field, and an id does not change."""
-    await made(api, path, id="one")
-    for body, complaint in (
-        ({"name": None}, "name: "),
-        ({"enabled": None}, "enabled: "),
-        ({"id": "two"}, "id: is one in the path"),
-        ({"nmae": "x"}, "nmae: there is no such field"),
-        ([], "The body must be a JSON object"),
-    ):
-        answer = await api.client.patch(f"{path}/one", json=body)
-        assert refusal(answer, 400).startswith(complaint)
-    assert (await api.client.get(f"{path}/one")).json()["version"] == 1
-
-
-async def test_an_org_unit_has_a_thousand_filters_of_a_kind_at_most(api: Api) -> None:
-    """Those of the other kind and of others do not count, nor do deleted ones; the last place is given once."""
-    await api.database.execute(
-        """INSERT INTO filters (org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, enabled, version,
-            revision, window_revision, changed_at, changed_by)
-        SELECT org, kind || n, kind, 'x', 'X', 1, 1, false, true, 1, 1, 1, now(), 'ann'
-        FROM generate_series(1, 999) n, (VALUES ('acme', 'velocity'), ('other', 'velocity')) AS f (org, kind)"""
-    )
-    async with asyncio.TaskGroup() as group:
-        answers = [
-            group.create_task(api.client.post("/velocity-filters", json=VELOCITY)) for _ in range(4)
-        ]
-    assert sorted(answer.result().status_code for answer in answers) == [201, 409, 409, 409]
-    await made(api, "/metadata-filters")
-    assert (await api.client.delete("/velocity-filters/velocity7")).status_code == 204
-    await made(api, "/velocity-filters")
-    refused = refusal(await api.client.post("/velocity-filters", json=VELOCITY), 409)
-    assert "1000 velocity filters" in refused
-    assert len((await api.client.get("/velocity-filters")).json()) == 1_000
-
-
-@both
-async def test_filters_of_another_org_unit_are_not_there(api: Api, path: str) -> None:
-    """Whatever is asked of them; its ids are its own, and a body's org unit says nothing."""
-    await made(api, path, id="one")
-    other = await api.as_org_unit("other")
-    assert (await other.get(path)).json() == []
-    for method in ("GET", "PUT", "PATCH", "DELETE"):
-        refusal(await other.request(method, f"{path}/one", json=BODIES[path]), 404)
-    refusal(await other.get(f"{path}/one/versions"), 404)
-    own = await other.post(path, json={"id": "one", "org_unit": ORG, **BODIES[path]})
-    assert (own.status_code, own.json()["org_unit"]) == (201, "other")
-
-
-@both
-async def test_who_may_read_may_not_write(api: Api, path: str) -> None:
-    """Checked after the token and before the body."""
-    await made(api, path, id="one")
-    reader = await api.as_org_unit(ORG, scopes=["filters:read"])
-    writer = await api.as_org_unit(ORG, scopes=["filters:write"])
-    nobody = api.bearing(None)
-    one = f"{path}/one"
-    for method, where, able, unable in (
-        ("GET", path, reader, writer),
-        ("GET", one, reader, writer),
-        ("GET", f"{one}/versions", reader, writer),
-        ("GET", "/rules", reader, writer),
-        ("POST", path, writer, reader),
-        ("PUT", one, writer, reader),
-        ("PATCH", one, writer, reader),
-    ):
-        bad, status = (None, 200) if method == "GET" else (b"{", 400)
-        assert (await able.request(method, where, content=bad)).status_code == status
-        assert "filters:" in refusal(await unable.request(method, where, content=bad), 403)
-        refusal(await nobody.request(method, where, content=bad), 401)
-    refusal(await reader.delete(one), 403)
-    refusal(await nobody.delete(one), 401)
 
 
 async def test_what_the_file_applies_the_api_shows(api: Api) -> None:

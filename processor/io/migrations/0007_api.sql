@@ -152,3 +152,62 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, public, pg_
 $$;
 REVOKE EXECUTE ON FUNCTION find_token, use_tokens, forget_idempotency_keys FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION find_token, use_tokens, forget_idempotency_keys TO processor_api;
+
+-- A page of the events of an org unit, or of a lead where one is named, in one call: it enters the org unit for its own length, so
+-- that the client need not say anything else.  A row's lead is the root of its raw lead, wherever a pending move has left it.
+-- Number 0 has the total alone; there is none where a lead has no events at all, chosen or not.  A lead with more than p_large gets
+-- counts of its own.
+CREATE FUNCTION list_events(
+    p_org text, p_lead text, p_type text, p_reasons integer, p_from timestamptz, p_to timestamptz, p_offset bigint, p_limit bigint,
+    p_large bigint
+) RETURNS TABLE (
+    n bigint, total bigint, id text, lead_id text, event_type text, metadata jsonb, suppression_reason text, original_lead_id text,
+    occurred_at timestamptz)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('processor.org_unit', p_org, true);
+    FOR n, total, id, lead_id, event_type, metadata, suppression_reason, original_lead_id, occurred_at IN
+        SELECT p.n, p.total, e.id, coalesce(r.to_lead, raw.lead), e.event_type, e.metadata, e.suppression_reason,
+            CASE WHEN r.to_lead IS NOT NULL THEN raw.lead END, e.occurred_at
+        FROM (
+            SELECT * FROM event_page(p_org, p_type, p_reasons, p_from, p_to, p_offset, p_limit) WHERE p_lead = ''
+            UNION ALL
+            SELECT * FROM lead_page(p_org, p_lead, p_type, p_reasons, p_from, p_to, p_offset, p_limit) WHERE p_lead <> ''
+        ) p
+        LEFT JOIN events e ON e.org_unit = p_org AND e.id = p.id
+        LEFT JOIN LATERAL (SELECT coalesce(e.original_lead_id, e.lead_id) AS lead) raw ON true
+        LEFT JOIN lead_redirects r ON r.org_unit = p_org AND r.from_lead = raw.lead
+        ORDER BY p.n
+    LOOP
+        IF n = 0 AND p_lead <> '' THEN
+            IF total = 0 AND NOT lead_has_events(p_org, p_lead) THEN
+                RETURN;
+            END IF;
+            IF total > p_large THEN
+                PERFORM want_counts(p_org, p_lead);
+            END IF;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION lead_has_events(p_org text, p_lead text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM (SELECT lead_class(p_org, coalesce((
+            SELECT to_lead FROM lead_redirects WHERE org_unit = p_org AND from_lead = p_lead), p_lead)) AS leads OFFSET 0) c
+        CROSS JOIN LATERAL (SELECT lead_places(p_org, c.leads) AS places OFFSET 0) p
+        JOIN events e ON e.org_unit = p_org AND e.lead_id = ANY (p.places) AND e.deleted_at IS NULL
+            AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads))
+$$;
+
+-- Asks for the counts of the surviving lead.
+CREATE FUNCTION want_counts(p_org text, p_lead text) RETURNS void LANGUAGE sql VOLATILE AS $$
+    INSERT INTO counted_leads (org_unit, lead_id)
+    SELECT p_org, root.lead
+    FROM (
+        SELECT coalesce((SELECT to_lead FROM lead_redirects WHERE org_unit = p_org AND from_lead = p_lead), p_lead) AS lead
+    ) root
+    WHERE NOT EXISTS (SELECT FROM counted_leads WHERE org_unit = p_org AND lead_id = root.lead)
+    ON CONFLICT DO NOTHING
+$$;
