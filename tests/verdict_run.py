@@ -130,6 +130,21 @@ class Run:
                 row[name] = None if row[name] is None else json.loads(row[name])
         return found
 
+    async def verdicts(self) -> dict[tuple[str, str], list[str | None]]:
+        """The reasons published of each event, once for each message."""
+        found: dict[tuple[str, str], list[str | None]] = {}
+        for message in await self._read(self.world.enriched, len(await self.rows())):
+            event = json.loads(message.value or b"null")
+            found.setdefault((event["org_unit"], event["id"]), []).append(
+                event["suppression_reason"]
+            )
+        return found
+
+    async def row_problems(self) -> list[str]:
+        """What differs from the oracle in rows."""
+        rows = await self.rows()
+        return row_problems(self._oracle(rows), rows)
+
     async def check(self) -> None:
         """Fails with what differs from the oracle in rows, messages, dead letters, or by the recount."""
         problems = await self._problems()
