@@ -1,0 +1,117 @@
+"""Every service does its work with the rights that the runbook gives it."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import pytest
+import redis
+
+from processor.embedded import Stack
+from processor.io.kafka import Cluster, connected
+from processor.io.kafka_topics import create_topics
+from tests import harness
+from tests.harness_secured import ADMIN, as_user, grant, rights, secured_kafka, settings
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+StartWorker = Callable[..., harness.Worker]
+RUNBOOK = Path(__file__).parents[2] / "deploy" / "RUNBOOK.md"
+PASSWORD = "PASSWORD"
+
+
+def line(beginning: str) -> str:
+    """The command of the runbook that begins so."""
+    found = re.search(rf"^{re.escape(beginning)}.*$", RUNBOOK.read_text(), re.MULTILINE)
+    assert found, beginning
+    return found[0]
+
+
+def user_of(url: str, name: str) -> str:
+    """The URL for this user, whose password is `PASSWORD`."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{name}:{PASSWORD}@{place}"))
+
+
+@pytest.fixture
+async def kafka(tmp_path: Path) -> AsyncIterator[str]:
+    """A Kafka with the topics under their default names, and the users and rights of the runbook."""
+    wanted = rights(RUNBOOK)
+    with secured_kafka(tmp_path, {right.user for right in wanted}) as url:
+        await create_topics(settings(url, ADMIN), 2)
+        async with connected(Cluster(settings(url, ADMIN))) as admin:
+            await grant(admin, wanted)
+        yield url
+
+
+@pytest.fixture
+def redis_user(redis_url: str) -> Iterator[str]:
+    """The URL of the worker's user."""
+    with redis.Redis.from_url(redis_url) as server:
+        server.execute_command(*line("ACL SETUSER worker").split())
+        yield user_of(redis_url, "worker")
+        server.acl_deluser("worker")
+
+
+@pytest.fixture
+def postgres_user(stack: Stack, database: str) -> Iterator[str]:
+    """The URL of the API's user."""
+    harness.execute(stack.postgres, line("CREATE ROLE api"))
+    yield user_of(database, "api")
+    harness.execute(stack.postgres, "DROP ROLE api")
+
+
+async def test_worker_and_api_need_no_more_than_the_runbook_says(
+    kafka: str, redis_user: str, database: str, postgres_user: str, start_worker: StartWorker
+) -> None:
+    """An event by HTTP, its verdict with a window, a dead letter, a merge by HTTP, the listing."""
+    token = harness.processor(
+        {"DATABASE_URL": database}, "tokens", "create", "--org-unit", "acme", "--name", "t"
+    ).split()[-1]
+    worker = start_worker(
+        {**as_user(kafka, "worker"), "DATABASE_URL": database, "REDIS_URL": redis_user}
+    )
+    port = harness.free_port()
+    start_worker(
+        {**as_user(kafka, "api"), "DATABASE_URL": postgres_user, "API_PORT": str(port)}, "api"
+    )
+    await worker.ready(60)
+    await send(kafka, b"no event")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+        await harness.until(lambda: serves(client), 60)
+        velocity = {"name": "n", "event_type": "page_view", "threshold": 1, "window_ms": 1000}
+        made = await client.post("/velocity-filters", json={**velocity, "keep_first": True})
+        assert made.status_code == 201, made.text
+        event = {"lead_id": "a", "event_type": "page_view", "timestamp": "2025-01-15T10:30:00Z"}
+        assert (await client.post("/ingest", json=[event] * 3)).status_code == 202
+        merge = {"targetLeadId": "b", "sourceLeadIds": ["a"]}
+
+        async def listed(events: int) -> bool:
+            return int((await client.get("/events?lead_id=a")).json()["total"]) == events
+
+        await harness.until(lambda: listed(3), 30)
+        assert (await client.post("/leads/merge", json=merge)).status_code == 202
+        await harness.until(lambda: listed(4), 30)
+        found = (await client.get("/events?suppression_reason=any")).json()
+    assert [one["suppression_reason"] for one in found["events"]] == ["inorganic_grouped"]
+    assert (await worker.metrics())['processor_dead_letters_total{stage="parse"}'] == 1
+    assert await worker.stop() == 0
+
+
+async def send(kafka: str, value: bytes) -> None:
+    """As a producer that may."""
+    producer = Cluster(settings(kafka, ADMIN)).producer(16_384, None)
+    await producer.start()
+    await producer.send_and_wait("events.raw", value)
+    await producer.stop()
+
+
+async def serves(client: httpx.AsyncClient) -> bool:
+    """Whether it answers that it is ready."""
+    try:
+        return (await client.get("/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
