@@ -25,6 +25,7 @@ DOCUMENT = compose.read()
 SERVICES = DOCUMENT["services"]
 LISTED = DOCUMENT["x-images"]
 OURS = compose.ours(DOCUMENT)
+PROMETHEUS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text())
 LASTING = sorted(name for name, service in SERVICES.items() if not compose.ends(service))
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 LISTENS = {
@@ -244,10 +245,9 @@ def test_the_sample_filters_are_filters() -> None:
 
 def test_prometheus_asks_every_process_that_has_metrics() -> None:
     """At the port it serves them on, each replica by itself."""
-    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yaml").read_text())
     asked = {
         (job["job_name"], tuple(found["names"]), found["port"])
-        for job in config["scrape_configs"]
+        for job in PROMETHEUS["scrape_configs"]
         for found in job.get("dns_sd_configs", ())
     }
     serves = {
@@ -257,9 +257,12 @@ def test_prometheus_asks_every_process_that_has_metrics() -> None:
         if variable in service["environment"]
     }
     assert asked == serves
+
+
+def test_prometheus_finds_its_configuration_and_the_rules_in_it() -> None:
     (folder,) = (mount for mount in compose.mounts(SERVICES["prometheus"]) if mount.bound)
     assert f"--config.file={folder.target}/prometheus.yaml" in SERVICES["prometheus"]["command"]
-    for rules in config["rule_files"]:
+    for rules in PROMETHEUS["rule_files"]:
         assert (ROOT / folder.source / rules.removeprefix(folder.target + "/")).is_file()
 
 

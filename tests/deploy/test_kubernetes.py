@@ -128,6 +128,13 @@ def test_nobody_is_root_or_may_become_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
+def test_pods_run_where_the_image_does(name: str) -> None:
+    """On the platform that docker-compose.yml builds it for."""
+    platforms = {one["platform"] for one in compose.ours(compose.read()).values()}
+    assert platforms == {f"linux/{pod_of(MAKERS[name])['nodeSelector']['kubernetes.io/arch']}"}
+
+
+@pytest.mark.parametrize("name", MAKERS)
 def test_memory_is_bounded_and_asked_for(name: str) -> None:
     resources = container(MAKERS[name])["resources"]
     assert {"cpu", "memory"} <= resources["requests"].keys()
