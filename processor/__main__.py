@@ -8,6 +8,7 @@ imported by the command that needs them: `migrate` loads no Kafka.
 import asyncio
 import getpass
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -234,8 +235,16 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _end(number: int, _frame: object) -> None:
+    """Until a command has a handler of its own."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The console script; ends the process."""
+    # The first process of a container hears no signal that it has no handler for.
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except Failure as failure:

@@ -1,7 +1,7 @@
 """The watch over the lanes: lag as metrics, and the end of a process that makes no progress."""
 
 import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from time import monotonic
 
 from processor import telemetry
@@ -21,16 +21,31 @@ class StalledError(Exception):
 class Watch:
     """Remembers since when what has not moved."""
 
-    def __init__(self, waits: Waits, limit_s: float) -> None:
+    def __init__(
+        self, waits: Waits, limit_s: float, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._waits = waits
         self._limit_s = limit_s
+        self._clock = clock
         self._marks: Marks = {}
+        self._looked_s = clock()
+        self._drains = False
 
     async def over(self, group: Group[Lane]) -> None:
         """Looks every `LOOK_S` while the membership lasts; raises `StalledError`."""
         while True:
             await asyncio.sleep(LOOK_S)
             await self._look(group)
+            if not self._drains:
+                self._looked_s = self._clock()
+
+    def drain(self) -> None:
+        """What the worker does from now on must end: looking at it proves nothing any more."""
+        self._drains = True
+
+    def silent_s(self) -> float:
+        """How long ago the last look was that proves the worker alive."""
+        return self._clock() - self._looked_s
 
     async def _look(self, group: Group[Lane]) -> None:
         try:
@@ -40,7 +55,7 @@ class Watch:
             self._marks = {}
             return
         self._waits.over("watch")
-        now = monotonic()
+        now = self._clock()
         self._marks = observe(self._marks, views, now)
         if late := stalled(self._marks, now, self._limit_s):
             names = ", ".join(sorted(map(str, late)))

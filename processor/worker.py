@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 REJOIN_S = 0.5
 BACKGROUND_PAUSE_S = 2.0
+UNWATCHED_S = 60.0
+"""Longer than a look at the lanes takes while Kafka is silent, and than a drain."""
 
 Job: TypeAlias = Callable[[], Awaitable[None]]
 OpenSink: TypeAlias = Callable[[Outlet, Partition, Group[Lane]], Sink]
@@ -88,7 +90,7 @@ async def serve(
         outlet = Outlet(cluster, limits, work.too_large)
         worker = Worker(work, outlet, sinks)
         _on_signals(worker)
-        async with telemetry.serving(settings.metrics_port, list, worker.unready):
+        async with telemetry.serving(settings.metrics_port, worker.dead, worker.unready):
             return await worker.run()
 
 
@@ -127,9 +129,15 @@ class Worker:
 
     def stop(self) -> None:
         """Drain: batches in flight finish or are abandoned, nothing else begins."""
+        self._watch.drain()
         self._stopping.set()
         if self._group:
             self._group.leave()
+
+    def dead(self) -> Sequence[str]:
+        """Why only another process can help: nobody looks after the lanes any more, or a drain does not end."""
+        silent = self._watch.silent_s()
+        return [f"no look at the lanes for {silent:.0f} s"] if silent > UNWATCHED_S else []
 
     def unready(self) -> Sequence[str]:
         """Why the worker does not do its work just now."""

@@ -13,6 +13,13 @@ from processor.embedded.recipes import LOOPBACK, answers
 from processor.embedded.servers import START_WITHIN_S, STOP_WITHIN_S, Server
 from processor.failures import StartRefused
 
+IMAGES = {
+    "kafka": f"apache/kafka:{KAFKA_VERSION}",
+    "redis": "valkey/valkey:9.1.2",
+    "postgres": "postgres:18.6",
+}
+"""Those of docker-compose.yml."""
+
 
 def containers(names: Iterable[str], journal: Journal) -> dict[str, Server]:
     """One container each; raises `StartRefused` where no engine answers."""
@@ -105,21 +112,21 @@ def _kafka(port: int, _password: str) -> Server:
         "BROKER_SESSION_TIMEOUT_MS": "1000",
         "BROKER_HEARTBEAT_INTERVAL_MS": "200",
     }
-    container = _image(f"apache/kafka:{KAFKA_VERSION}")
+    container = _image(IMAGES["kafka"])
     container.with_envs(**{f"KAFKA_{name}": value for name, value in settings.items()})
     return Container(url, port, container, ready=lambda: _says(container, "Kafka Server started"))
 
 
 def _valkey(port: int, password: str) -> Server:
     flags = f'--port {port} --requirepass {password} --save "" --maxmemory-policy noeviction'
-    container = _image("valkey/valkey:9").with_command(f"valkey-server {flags}")
+    container = _image(IMAGES["redis"]).with_command(f"valkey-server {flags}")
     ping = f"AUTH {password}\r\nPING\r\n".encode()
     url = f"redis://:{password}@{LOOPBACK}:{port}/0"
     return Container(url, port, container, ready=lambda: answers(port, ping, b"+OK"))
 
 
 def _postgres(port: int, password: str) -> Server:
-    container = _image("postgres:18")
+    container = _image(IMAGES["postgres"])
     container.with_envs(POSTGRES_PASSWORD=password, PGPORT=str(port))
     container.with_command("postgres -c max_connections=200 -c shared_buffers=256MB")
     url = f"postgresql://postgres:{password}@{LOOPBACK}:{port}/postgres"

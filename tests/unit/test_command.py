@@ -1,5 +1,8 @@
 """The command line: one line for whatever goes wrong, and no part loaded that is not needed."""
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +87,16 @@ def test_a_command_loads_only_its_part() -> None:
     code = "import sys; from processor.io import migrate; import processor.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"aiokafka", "redis", "re2", "schemas", "jgo"} & set(done.stdout.split())
+
+
+def test_the_first_process_of_a_container_hears_sigterm_before_it_works() -> None:
+    """The kernel keeps a signal from it that it has no handler for.  Here it waits for a Kafka that says nothing."""
+    code = "import os; os.getpid = lambda: 1; from processor.__main__ import main; main()"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        kafka = f"127.0.0.1:{silent.getsockname()[1]}"
+        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka}
+        command = [sys.executable, "-c", code, "worker"]
+        with subprocess.Popen(command, env=environment) as process, silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 128 + signal.SIGTERM

@@ -1,15 +1,20 @@
 """The watch: what ends a process, what it excuses, and the lag it tells."""
 
+import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from processor import watch as watching
 from processor.failures import Retryable
-from processor.io.kafka import Partition
+from processor.io.kafka import DEFAULT_TUNING, Partition
 from processor.waits import Waits
 from processor.watch import StalledError, Watch
+from processor.worker import UNWATCHED_S, Worker
+from tests.harness_waiting import until
 
 HERE = Partition("watched", 0)
 LIMIT_S = 0.0
@@ -29,11 +34,13 @@ class FakeGroup:
         self.end = 9
         self.fetched = 4
         self.away = False
+        self.looks = 0
 
     def owns(self, partition: Partition) -> bool:
         return partition in self.lanes
 
     async def answers(self) -> None:
+        self.looks += 1
         if self.away:
             raise Retryable("kafka", "no answer")
 
@@ -99,3 +106,45 @@ async def test_a_membership_that_never_gets_its_partitions_ends_the_process() ->
     group.joined = False
     with pytest.raises(StalledError, match="group"):
         await looked_at(group)
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_looks_prove_a_worker_alive_until_it_drains(
+    monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """Also while Kafka is away; a drain has to end."""
+    monkeypatch.setattr(watching, "LOOK_S", 0)
+    group: Any = FakeGroup()
+    group.away, clock = away, Clock()
+    watch = Watch(Waits(), 300, clock)
+    clock.now = 50
+    assert watch.silent_s() == 50
+    looking = asyncio.create_task(watch.over(group))
+    await until(lambda: watch.silent_s() == 0)
+    watch.drain()
+    clock.now, looks = 70, group.looks
+    await until(lambda: group.looks > looks + 3)
+    assert watch.silent_s() == 20
+    looking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await looking
+
+
+def test_a_worker_that_nobody_looks_after_is_dead() -> None:
+    """What /healthz says then is one sentence."""
+    outlet: Any = SimpleNamespace(cluster=SimpleNamespace(tuning=DEFAULT_TUNING))
+    worker, clock = Worker(outlet, outlet, outlet), Clock()
+    worker._watch = Watch(Waits(), 300, clock)
+    clock.now = UNWATCHED_S
+    assert worker.dead() == []
+    clock.now += 1
+    assert worker.dead() == ["no look at the lanes for 61 s"]
