@@ -161,10 +161,9 @@ def stage(name: str) -> AbstractContextManager[object]:
 
 def published(timestamps: Iterable[int | None]) -> None:
     """Observes the ages of records whose results have just been published; what has no timestamp has no age."""
-    now = time.time()  # noqa: TID251 - telemetry reads the clock
-    PUBLISHED_SECONDS.observe(
-        [max(0.0, now - ms / 1000) for ms in timestamps if ms is not None and ms >= 0]
-    )
+    now = time.time() * 1000  # noqa: TID251 - telemetry reads the clock
+    known = [ms for ms in timestamps if ms is not None and ms >= 0]
+    PUBLISHED_SECONDS.observe([(now - ms) / 1000 if ms < now else 0.0 for ms in known])
 
 
 def age_s(timestamp_ms: int | None) -> float:

@@ -5,26 +5,26 @@ A metric that is new belongs into `MOVED`, under the test that moves it.
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
 
 import asyncpg
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client.registry import Collector
 
 from processor import telemetry
+from processor.io.kafka import Cluster, connected
 from processor.io.kafka_offsets import reset_offset
 from tests.api.client import Api, api
 from tests.api.sse import enriched, publish
 from tests.api.test_stream_clients import LARGE, connection
 from tests.declared import declared
 from tests.e2e.faulty import Start, start_faulty
+from tests.e2e.scraped import Watched, by, of, samples, total, watched
 from tests.harness import Message, Worker, World, processor, produce, until
 
 __all__ = ["api", "start_faulty"]
@@ -86,85 +86,6 @@ COUNTED = (
 )
 NOW = datetime.fromtimestamp(time.time_ns() // 1_000_000_000 - 300, UTC)
 
-Samples: TypeAlias = Mapping[str, float]
-Scrape: TypeAlias = Callable[[], Awaitable[str]]
-
-
-def samples(text: str) -> dict[str, dict[str, float]]:
-    """By family and by sample with its labels, as /metrics has them."""
-    return {
-        family.name.removesuffix("_info"): {
-            one.name + json.dumps(one.labels, sort_keys=True): one.value for one in family.samples
-        }
-        for family in text_string_to_metric_families(text)
-    }
-
-
-class Watched:
-    """What one process tells, and which metrics of a test have moved since the watch began."""
-
-    def __init__(self, scrape: Scrape, before: str, test: str) -> None:
-        self._scrape = scrape
-        self._before = samples(before)
-        self.still = {next(iter(one.collect())).name for one in MOVED[test]}
-        self.seen: Mapping[str, Samples] = {}
-
-    async def look(self) -> Mapping[str, Samples]:
-        """What it tells now."""
-        self.seen = samples(await self._scrape())
-        for name in list(self.still):
-            before = self._before.get(name, {})
-            if any(v > 0 and v != before.get(s) for s, v in self.seen.get(name, {}).items()):
-                self.still.discard(name)
-        return self.seen
-
-    async def all_moved(self) -> bool:
-        """Whether each has had a value above zero that it had not before."""
-        await self.look()
-        return not self.still
-
-    async def value(self, name: str, **labels: str) -> float:
-        """The sum of the samples with that name and these labels."""
-        return total(await self.look(), name, **labels)
-
-
-def of_name(seen: Mapping[str, Samples], name: str) -> Iterator[tuple[dict[str, str], float]]:
-    """Labels and value of each sample with that name."""
-    for family in seen.values():
-        for sample, value in family.items():
-            at = sample.index("{")
-            if sample[:at] == name:
-                yield json.loads(sample[at:]), value
-
-
-def total(seen: Mapping[str, Samples], name: str, **labels: str) -> float:
-    """The sum of the samples with that name and these labels."""
-    return sum(v for has, v in of_name(seen, name) if labels.items() <= has.items())
-
-
-def by(seen: Mapping[str, Samples], name: str, label: str) -> dict[str, float]:
-    """Samples that are not nought, by one label."""
-    return {has.get(label, ""): value for has, value in of_name(seen, name) if value}
-
-
-@asynccontextmanager
-async def watched(scrape: Scrape, before: str, test: str) -> AsyncIterator[Watched]:
-    """At its end every metric of the test has moved."""
-    watch = Watched(scrape, before, test)
-    yield watch
-    with suppress(AssertionError):
-        await until(watch.all_moved, 20)
-    assert not watch.still, "these did not move"
-
-
-def of(worker: Worker) -> Scrape:
-    """What a worker tells."""
-
-    async def scrape() -> str:
-        return (await worker.get("/metrics"))[1]
-
-    return scrape
-
 
 def event(event_id: str, lead: str, after_ms: int = 0, **metadata: str) -> Message:
     """A page view."""
@@ -202,9 +123,10 @@ async def test_verdicts_are_counted_once_each_by_what_they_are(
 ) -> None:
     """Reasons, kinds of filters, dead letters by stage, duplicates, late events, batches and ages."""
     await world.create_topics(1)
+    await _take_at_most(world, world.enriched, 20_000)
     worker = start_worker(world.environment())
     await worker.ready()
-    async with watched(of(worker), "", "verdicts") as watch:
+    async with watched(of(worker), "", MOVED["verdicts"]) as watch:
         assert await watch.value("processor_build_info", version=version("processor")) == 1
         assert await watch.value("processor_rebalances_total") == 1
         before = await watch.value("processor_rules_revision")
@@ -213,35 +135,42 @@ async def test_verdicts_are_counted_once_each_by_what_they_are(
         await _every_kind_of_event(world, watch)
     kinds = {name: by(watch.seen, name, label) for name, label in COUNTED}
     assert kinds == {
-        "processor_events_total": {"none": 3, "inorganic": 2, "metadata_filter": 1},
+        "processor_events_total": {"none": 4, "inorganic": 2, "metadata_filter": 1},
         "processor_decisions_total": {"velocity": 2, "metadata": 1},
-        "processor_dead_letters_total": {"parse": 2, "validate": 1},
+        "processor_dead_letters_total": {"parse": 2, "validate": 1, "publish": 1},
         "processor_duplicates_total": {"": 1},
         "processor_late_events_total": {"": 1},
-        "processor_published_seconds_count": {"": 11},
-        "processor_batch_events_sum": {"": 11},
+        "processor_published_seconds_count": {"": 12},
+        "processor_batch_events_sum": {"": 12},
     }
     stages = by(watch.seen, "processor_stage_seconds_count", "stage")
     assert stages.keys() == {"parse", "triage", "read", "decide", "record", "write", "publish"}
 
 
+async def _take_at_most(world: World, topic: str, max_bytes: int) -> None:
+    limit = {"max.message.bytes": str(max_bytes)}
+    async with connected(Cluster(world.settings())) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, limit)])
+
+
 async def _every_kind_of_event(world: World, watch: Watched) -> None:
-    """Eleven messages of both topics, all of them answered."""
+    """Twelve messages of both topics, all of them answered."""
     sent = [
         event("a", "lead"),
         event("b", "lead", 1),
         event("c", "lead", 2, agent="a bot"),
         event("d", "bot", 3, agent="a bot"),
         event("a", "lead", 4),
+        event("large", "other", text="x" * 30_000),
         Message(b"{", b"k", partition=0),
         Message(b"{}", b"k", partition=0),
     ]
     await produce(world.kafka, world.raw, sent)
     await produce(world.kafka, world.merges, [Message(b"[]", b"acme"), merge("lead", "bot")])
-    await until(lambda: _above(watch, "processor_batch_events_sum", 8))
+    await until(lambda: _above(watch, "processor_batch_events_sum", 9))
     late = event("late", "lead", -3 * 3_600_000)
     await produce(world.kafka, world.raw, [event("after", "lead", 60_000), late])
-    await until(lambda: _above(watch, "processor_batch_events_sum", 10))
+    await until(lambda: _above(watch, "processor_batch_events_sum", 11))
 
 
 async def _above(watch: Watched, name: str, value: float) -> bool:
@@ -256,7 +185,7 @@ async def test_what_a_merge_leaves_to_do_is_told_until_it_is_done(
     worker = start_worker(world.environment())
     await worker.ready()
     connection = await asyncpg.connect(world.postgres)
-    async with watched(of(worker), await of(worker)(), "merges") as watch:
+    async with watched(of(worker), await of(worker)(), MOVED["merges"]) as watch:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(7704, 0)")
             await produce(world.kafka, world.raw, [event(f"e-{n}", "source") for n in range(3)])
@@ -283,7 +212,7 @@ async def test_what_holds_lanes_up_is_told_while_it_does(world: World, start_fau
     await world.create_topics(3)
     worker = start_faulty(world, DEAD_LETTER_BYTES="2200000")
     await worker.ready()
-    async with watched(of(worker), await of(worker)(), "faults") as watch:
+    async with watched(of(worker), await of(worker)(), MOVED["faults"]) as watch:
         await produce(world.kafka, world.raw, [Message(b"a", b"k", 2), Message(b"b", b"k", 2)])
         await until(lambda: _above(watch, "processor_batch_events_sum", 1))
         await reset_offset(world.settings(), world.raw, 2, "1")
@@ -351,7 +280,7 @@ async def test_the_api_counts_requests_events_and_streams(api: Api) -> None:
     async def scrape() -> str:
         return (await api.client.get("/metrics")).text
 
-    async with watched(scrape, await scrape(), "http") as watch:
+    async with watched(scrape, await scrape(), MOVED["http"]) as watch:
         ingested = await watch.value("processor_ingested_events_total")
         body = [{"lead_id": "L", "event_type": "page_view"}] * 3
         assert (await api.client.post("/ingest", json=body)).status_code == 202
