@@ -254,7 +254,7 @@ async def test_each_partition_is_told_of_by_the_worker_that_has_it_and_by_no_oth
     workers = [start_faulty(world)]
     await workers[0].ready()
     everything = {(t, str(p)) for t in (world.raw, world.merges) for p in range(4)}
-    await until(lambda: _told_by(workers, [8], everything))
+    await until(lambda: _told_by(workers, [8], everything), 20)
     workers.append(start_faulty(world))
     await until(lambda: _told_by(workers, [4, 4], everything), 30)
     assert await workers.pop().stop() == 0
