@@ -72,7 +72,7 @@ clean:  ## removes the virtual environment and every cache
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants build dist
 
 .cache/prometheus/usr/bin/promtool:
-	@command -v apt-get dpkg-deb > /dev/null \
+	@command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null \
 	  || { echo "promtool is needed: install Prometheus, or make alerts PROMTOOL=..." >&2; exit 2; }
 	@echo "fetching promtool, of Debian's package prometheus, once"
 	@mkdir -p .cache/prometheus

@@ -89,7 +89,7 @@ def test_every_metric_has_a_sentence_and_no_label_that_grows() -> None:
 
 def test_the_readme_describes_every_metric_as_it_is_declared() -> None:
     """Its table is made of the declarations, in their order."""
-    wanted = [f"| `{metric.shown}` | {metric.sentence} |" for metric in declared().values()]
+    wanted = [f"| `{one.shown}` | {one.kind} | {one.sentence} |" for one in declared().values()]
     text = README.read_text()
     section = text[text.index("## Metrics") :].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
