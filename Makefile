@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check load schedules lint types contracts unit mutate lock clean
+.PHONY: help demo test check alerts load schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 # Bytecode is compiled at first import: of most packages only a part is ever imported.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet install --no-compile
 INSTALL_SELF := $(PIP) --no-deps --no-build-isolation --no-index --editable .
+# Of the machine, else of Debian's package, unpacked here: that needs no root.
+PROMTOOL ?= $(or $(shell command -v promtool),.cache/prometheus/usr/bin/promtool)
 # The locks name packages and hashes, never a host.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group build
@@ -50,6 +52,10 @@ unit: $(VENV)/.dev
 load: $(VENV)/.dev  ## how long listings of millions of events take under load; ARGS="--events N"
 	@$(BIN)/python -m tests.load $(ARGS)
 
+alerts: $(PROMTOOL)  ## alert rules on series that fire them and ones that do not; needs promtool, fetches Debian's prometheus
+	@$(PROMTOOL) check rules deploy/prometheus/alerts.yaml
+	@$(PROMTOOL) test rules deploy/prometheus/alerts_test.yaml
+
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
 	@$(BIN)/mutmut export-cicd-stats
@@ -64,6 +70,15 @@ lock: $(VENV)/.dev  ## resolves deploy/*.lock and the Kafka jars anew
 
 clean:  ## removes the virtual environment and every cache
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants build dist
+
+.cache/prometheus/usr/bin/promtool:
+	@command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null \
+	  || { echo "promtool is needed: install Prometheus, or make alerts PROMTOOL=..." >&2; exit 2; }
+	@echo "fetching promtool, of Debian's package prometheus, once"
+	@mkdir -p .cache/prometheus
+	@cd .cache/prometheus && apt-get -qq -o APT::Sandbox::User=root download prometheus \
+	  || { echo "apt-get finds no package prometheus: apt-get update, or apt-get install prometheus" >&2; exit 2; }
+	@cd .cache/prometheus && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb
 
 # Stamps, so that a second run starts at once; a venv cut off half-way is made anew.
 $(VENV)/.created:

@@ -31,13 +31,14 @@ async def composed(settings: Settings, limits: Limits) -> AsyncIterator[Work]:
         rulebook = await Rulebook.load(postgres, settings.filter_order)
         pipeline = Pipeline(Events(postgres), windows, rulebook, outputs, settings.max_future_ms)
         merging = Merging(partial(merges.apply, postgres), outputs)
+        identity = workers.identity()
         yield Work(
             processes={settings.raw_topic: pipeline.process, settings.merge_topic: merging.process},
             too_large=outputs.too_large,
             background=[
-                partial(merges.mover, postgres, telemetry.MOVED_EVENTS.inc),
-                partial(folder, postgres),
-                partial(workers.heart, postgres, rulebook, workers.identity()),
+                lambda _: merges.mover(postgres, telemetry.MOVED_EVENTS.inc),
+                lambda _: folder(postgres),
+                lambda answered: workers.heart(postgres, rulebook, identity, answered),
             ],
         )
 

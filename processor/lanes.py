@@ -16,6 +16,7 @@ from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from processor import inbox, telemetry
+from processor.behind import Behind
 from processor.failures import Fenced, Retryable, Stopped
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
@@ -82,6 +83,7 @@ class Lane:
         self.partition = partition
         self.state = rules.Lane()
         self.inbox = inbox.Inbox(bounds, shared.budget)
+        self._behind = Behind(partition)
         self._source = source
         self._shared = shared
         self._closing = asyncio.Event()
@@ -108,8 +110,8 @@ class Lane:
                 self.state = rules.fail(rules.close(self.state))
                 self.inbox.clear()
                 self._goes_on()
-                for gauge in (telemetry.STOPPED_LANES, telemetry.LAG, telemetry.OLDEST):
-                    gauge.remove(*self.partition)  # whoever has the partition next tells
+                self._behind.end()
+                telemetry.STOPPED_LANES.remove(*self.partition)
 
     def phase(self) -> rules.Phase:
         """Where it stands now; any await may change it."""
@@ -128,6 +130,11 @@ class Lane:
         """Begins again after the batch in flight: only its start may judge an offset."""
         self.inbox.fail(Retryable("kafka", "the offset to read from is not in the log"))
 
+    def tell(self, lag: int | None) -> None:
+        """How far behind it is, as metrics; `lag` is None where nobody knows."""
+        self._behind.holds(self.inbox.oldest_ms)
+        self._behind.tell(lag)
+
     def close(self) -> None:
         """The batch in flight is the last one; what it waits for is given up."""
         self.state = rules.close(self.state)
@@ -143,11 +150,6 @@ class Lane:
     def idle(self) -> bool:
         """Everything that was fetched is committed."""
         return self.phase() == "ready" and self.inbox.empty
-
-    @property
-    def oldest_ms(self) -> int | None:
-        """The record timestamp of the oldest record in hand."""
-        return self.inbox.oldest_ms
 
     @property
     def excused(self) -> bool:
@@ -187,12 +189,14 @@ class Lane:
         except Stopped as failure:
             self._stopped(str(failure))
         finally:
+            self._behind.holds(self.inbox.oldest_ms)
             self.inbox.clear()
             await sink.discard()
 
     async def _position(self) -> None:
         bounds = await self._source.bounds(self.partition)
         self.state = rules.position(self.state, bounds)
+        self._behind.at(self.state.offset)
         if self.state.phase == "stopped":
             self._stopped(_outside(self.partition, bounds))
         elif self.state.phase == "ready":
@@ -218,9 +222,10 @@ class Lane:
     def _published(self, records: Sequence[Record]) -> None:
         self._failures = 0
         self._unpublished = False
+        self._behind.at(self.state.offset)
         self._shared.waits.over(self.partition)
         telemetry.BATCH_EVENTS.observe(len(records))
-        telemetry.PUBLISHED_SECONDS.observe(telemetry.age_s(records[0].timestamp))
+        telemetry.published(record.timestamp for record in records)
 
     def _failed(self, failure: Retryable) -> None:
         self._shared.waits.begin(self.partition, failure)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from processor import telemetry
 from processor.pure.enrich import enriched, headers
 from processor.pure.letters import dead_letter
 from processor.pure.types import EnrichedRow, Message, Record, Rejected
@@ -34,7 +33,6 @@ class Outputs(Struct, frozen=True):
 
     def letter(self, refusal: Rejected) -> Message:
         """The dead letter of a record, with its key and headers."""
-        telemetry.DEAD_LETTERS.labels(stage=refusal.stage).inc()
         record = refusal.record
         value = dead_letter(refusal, self.max_bytes(self.dead_topic))
         return Message(
@@ -45,6 +43,7 @@ class Outputs(Struct, frozen=True):
             record.timestamp,
             record.partition,
             source=record,
+            stage=refusal.stage,
         )
 
     def too_large(self, message: Message) -> Message:

@@ -118,7 +118,7 @@ class Pipeline:
         rulings, recorded = done
         with telemetry.stage("write"):
             await self._windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
-        _count(rulings, recorded, len(events))
+        _count_duplicates(rulings, recorded, len(events))
         rows = [_row(ruling, recorded, n) for n, ruling in enumerate(rulings)]
         return [
             self._outputs.enriched(ruling.case.event.record, row)
@@ -136,7 +136,6 @@ class Pipeline:
             rules = self._rulebook.rules
             if len(events) > 1 and looks(events, rules) > _MOST_LOOKS:
                 return None
-            telemetry.RULES_REVISION.set(rules.revision)
             rulings = await self._decided(events, rules, doubts)
             if not rulings:
                 return [], Recorded(0, {})
@@ -144,6 +143,7 @@ class Pipeline:
                 answer = await self._events.record(rulings, rules.revision)
             match answer:
                 case Recorded() as recorded:
+                    _count_new(rulings, recorded)
                     return rulings, recorded
                 case StaleRules():
                     await self._rulebook.reload()
@@ -159,7 +159,7 @@ class Pipeline:
     async def _decided(
         self, events: Sequence[Event], rules: Rules, doubts: _Doubts
     ) -> list[Ruling]:
-        with telemetry.stage("decide"):
+        with telemetry.stage("triage"):
             cases = self._cases(events, rules, doubts)
         with telemetry.stage("read"):
             seen = await self._windows.read(cases)
@@ -179,8 +179,8 @@ class Pipeline:
         ]
 
 
-def _count(rulings: Sequence[Ruling], recorded: Recorded, events: int) -> None:
-    """Counts a committed batch of `events` events."""
+def _count_new(rulings: Sequence[Ruling], recorded: Recorded) -> None:
+    """Counts the rows of a commit at once: should the batch be decided again, they are known and count no more."""
     new = [ruling for n, ruling in enumerate(rulings) if n not in recorded.known]
     for reason, number in Counter(ruling.reason for ruling in new).items():
         telemetry.EVENTS.labels(reason=reason or "none").inc(number)
@@ -188,8 +188,12 @@ def _count(rulings: Sequence[Ruling], recorded: Recorded, events: int) -> None:
             telemetry.DECISIONS.labels(
                 kind="metadata" if reason == "metadata_filter" else "velocity"
             ).inc(number)
-    redelivered = sum(stored.same_message for stored in recorded.known.values())
-    telemetry.DUPLICATES.inc(events - len(new) - redelivered)
+
+
+def _count_duplicates(rulings: Sequence[Ruling], recorded: Recorded, events: int) -> None:
+    """Counts, of `events` messages that are done with, those whose id another message had before."""
+    same = sum(stored.same_message for stored in recorded.known.values())
+    telemetry.DUPLICATES.inc(events - len(rulings) + len(recorded.known) - same)
 
 
 def _row(ruling: Ruling, recorded: Recorded, n: int) -> EnrichedRow | None:

@@ -7,15 +7,26 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
-from typing import Literal, TypeAlias
+from importlib.metadata import version
+from typing import Literal, TypeAlias, get_args
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 
+from processor.ages import Ages
 from processor.failures import StartRefused
+from processor.pure.types import Reason, Stage
 
 Probe: TypeAlias = Callable[[], Sequence[str]]
 """What speaks against it, a sentence each; nothing: all is well."""
@@ -23,14 +34,17 @@ Probe: TypeAlias = Callable[[], Sequence[str]]
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _SIZES = (1, 5, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
+disable_created_metrics()  # a second series for each counter and histogram, which nobody asks for
+
+BUILD = Info("processor_build", "The version of the program that runs.")
 LAG = Gauge(
     "processor_lag_records",
-    "Records of an input partition that are not committed yet.",
+    "Records of an input partition that are not committed yet; told by the worker that has the partition.",
     ("topic", "partition"),
 )
 OLDEST = Gauge(
     "processor_oldest_unprocessed_seconds",
-    "Age of the oldest record of an input partition that is not committed yet; 0 without one.",
+    "Age of the first record of an input partition that is not committed yet; 0 without one. Of a record that was not read yet: the time it is known of.",
     ("topic", "partition"),
 )
 EVENTS = Counter(
@@ -48,36 +62,52 @@ BATCH_EVENTS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "processor_stage_seconds",
-    "Time a batch spends in a stage (parse, read, decide, record, write, publish).",
+    "Time a batch spends in a stage (parse, triage, read, decide, record, write, publish), tries that failed included.",
     ("stage",),
     buckets=_SECONDS,
 )
-PUBLISHED_SECONDS = Histogram(
+PUBLISHED_SECONDS = Ages(
     "processor_published_seconds",
-    "From the record timestamp of a batch's oldest event to the commit that published it.",
+    "From the timestamp of an input record to the commit that published what became of it, for each record.",
     buckets=(*_SECONDS, 300, 1_800),
 )
 DEAD_LETTERS = Counter(
-    "processor_dead_letters", "Bad messages, by the stage that refused them.", ("stage",)
+    "processor_dead_letters",
+    "Bad messages whose dead letter was published, by the stage that refused them.",
+    ("stage",),
 )
 DUPLICATES = Counter(
     "processor_duplicates", "Messages with an id that another message had before; not published."
 )
 LATE_EVENTS = Counter(
-    "processor_late_events", "Events judged from Postgres, because Redis no longer reaches them."
+    "processor_late_events",
+    "Events judged from Postgres, because Redis no longer reaches them; again where a batch is decided again.",
 )
 WINDOW_REBUILDS = Counter(
     "processor_window_rebuilds", "Windows that Redis lacked and that were built from Postgres."
 )
+WAITING = Gauge(
+    "processor_waiting",
+    "Lanes and background jobs that wait now for a dependency (postgres, redis, kafka) that does not answer.",
+    ("dependency",),
+)
 WAITING_SECONDS = Counter(
     "processor_waiting_seconds",
-    "Time lanes have waited for a dependency (postgres, redis, kafka) that did not answer.",
+    "Time that lanes and background jobs have waited for a dependency, added up.",
     ("dependency",),
 )
 MERGES = Counter(
     "processor_merges", "Merges and unmerges that changed something, by kind.", ("kind",)
 )
 MOVED_EVENTS = Counter("processor_moved_events", "Rows that a merge or unmerge moved.")
+PENDING_MOVES = Gauge(
+    "processor_pending_moves",
+    "Merged leads whose rows still have to move, up to 10,000; every worker tells what Postgres holds.",
+)
+UNCOUNTED = Gauge(
+    "processor_uncounted_changes",
+    "Changes of events that the counts behind listings still have to take in, up to 10,000; every worker tells what Postgres holds.",
+)
 REBALANCES = Counter("processor_rebalances", "Times the group gave this worker its partitions.")
 FENCED = Counter("processor_fenced", "Lanes dropped because a newer worker owns the partition.")
 STOPPED_LANES = Gauge(
@@ -88,7 +118,9 @@ STOPPED_LANES = Gauge(
 INGESTED = Counter(
     "processor_ingested_events", "Events that POST /ingest accepted and Kafka acknowledged."
 )
-RULES_REVISION = Gauge("processor_rules_revision", "The rule revision this worker decides with.")
+RULES_REVISION = Gauge(
+    "processor_rules_revision", "The rule revision this worker decides with; 0 before its first."
+)
 STREAM_CLIENTS = Gauge("processor_stream_clients", "Clients that follow the live stream now.")
 STREAM_CUT_OFF = Counter(
     "processor_stream_cut_off",
@@ -107,10 +139,31 @@ HTTP_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 
+BUILD.info({"version": version("processor")})
+# Series that are there from the start: what happens for the first time is seen as an increase.
+_DEPENDENCIES = ("postgres", "redis", "kafka")
+for _metric, _values in (
+    (EVENTS, ("none", *get_args(Reason))),
+    (DECISIONS, ("velocity", "metadata")),
+    (DEAD_LETTERS, get_args(Stage)),
+    (WAITING, _DEPENDENCIES),
+    (WAITING_SECONDS, _DEPENDENCIES),
+    (MERGES, ("merge", "unmerge")),
+):
+    for _value in _values:
+        _metric.labels(_value)
+
 
 def stage(name: str) -> AbstractContextManager[object]:
     """Observes how long a batch is in a stage."""
     return STAGE_SECONDS.labels(stage=name).time()
+
+
+def published(timestamps: Iterable[int | None]) -> None:
+    """Observes the ages of records whose results have just been published; what has no timestamp has no age."""
+    now = time.time() * 1000  # noqa: TID251 - telemetry reads the clock
+    known = [ms for ms in timestamps if ms is not None and ms >= 0]
+    PUBLISHED_SECONDS.observe([(now - ms) / 1000 if ms < now else 0.0 for ms in known])
 
 
 def age_s(timestamp_ms: int | None) -> float:

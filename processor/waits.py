@@ -21,6 +21,7 @@ class Waits:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._waiting: dict[Hashable, tuple[str, float]] = {}
+        """By waiter: the dependency, and up to when its waiting is counted."""
         self._since: dict[str, float] = {}
 
     def __contains__(self, waiter: object) -> bool:
@@ -33,12 +34,14 @@ class Waits:
         return {dependency: now - since for dependency, since in self._since.items()}
 
     def begin(self, waiter: Hashable, failure: Retryable) -> None:
-        """The waiter tries again until `over`; to say so again changes nothing."""
+        """The waiter tries again until `over`; to say so again only tells how long it has waited."""
         dependency, now = failure.dependency, self._clock()
         if waiter in self._waiting and self._waiting[waiter][0] == dependency:
+            self._waited(waiter, now)
             return
         self.over(waiter)
         self._waiting[waiter] = dependency, now
+        telemetry.WAITING.labels(dependency).inc()
         if dependency not in self._since:
             self._since[dependency] = now
             log.warning("dependency_away", dependency=dependency, reason=failure.reason)
@@ -47,9 +50,16 @@ class Waits:
         """The waiter goes on, or is gone."""
         if waiter not in self._waiting:
             return
-        dependency, began = self._waiting.pop(waiter)
         now = self._clock()
-        telemetry.WAITING_SECONDS.labels(dependency).inc(now - began)
+        self._waited(waiter, now)
+        dependency, _ = self._waiting.pop(waiter)
+        telemetry.WAITING.labels(dependency).dec()
         if all(other != dependency for other, _ in self._waiting.values()):
             seconds = now - self._since.pop(dependency)
             log.info("dependency_back", dependency=dependency, seconds=round(seconds, 3))
+
+    def _waited(self, waiter: Hashable, now: float) -> None:
+        """Counts the time up to now, so that the metric grows while the wait goes on."""
+        dependency, counted = self._waiting[waiter]
+        telemetry.WAITING_SECONDS.labels(dependency).inc(now - counted)
+        self._waiting[waiter] = dependency, now

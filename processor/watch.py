@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from time import monotonic
 
-from processor import telemetry
 from processor.failures import Retryable
 from processor.io.kafka_group import Group
 from processor.lanes import Lane
@@ -53,6 +52,8 @@ class Watch:
         except Retryable as failure:
             self._waits.begin("watch", failure)
             self._marks = {}
+            for lane in group.lanes.values():
+                lane.tell(None)
             return
         self._waits.over("watch")
         now = self._clock()
@@ -77,8 +78,6 @@ class Watch:
         # The last offsets of a partition may be no records: what is fetched counts while nothing is in hand.
         at = await group.position(partition) if lane.idle else lane.state.offset
         lag = max(0, end - at)
-        if lane.state.phase in {"waiting", "starting"}:
-            return View(at, expected=not lane.excused)
-        telemetry.LAG.labels(*partition).set(lag)
-        telemetry.OLDEST.labels(*partition).set(telemetry.age_s(lane.oldest_ms) if lag else 0)
-        return View(at, expected=lag > 0 and not lane.excused)
+        lane.tell(lag)
+        begins = lane.state.phase in {"waiting", "starting"}
+        return View(at, expected=(begins or lag > 0) and not lane.excused)

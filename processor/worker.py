@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import TypeAlias
 
 import structlog
@@ -35,7 +36,8 @@ BACKGROUND_PAUSE_S = 2.0
 UNWATCHED_S = 60.0
 """Longer than a look at the lanes takes while Kafka is silent, and than a drain."""
 
-Job: TypeAlias = Callable[[], Awaitable[None]]
+Job: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
+"""Is given what to call whenever all it needs has answered: after a `Retryable` it is said to wait until then."""
 OpenSink: TypeAlias = Callable[[Outlet, Partition, Group[Lane]], Sink]
 
 
@@ -171,16 +173,15 @@ class Worker:
     async def _beside(self, job: Job) -> None:
         while not self._stopping.is_set():
             try:
-                await job()
+                await job(partial(self._waits.over, job))
             except Retryable as failure:
                 self._waits.begin(job, failure)
                 await self._pause(BACKGROUND_PAUSE_S)
             except Exception as error:
                 self._fails(error)
             else:
-                return
-            finally:
-                self._waits.over(job)
+                break
+        self._waits.over(job)
 
     def _lane(self, partition: Partition, group: Group[Lane]) -> Lane:
         shared = Shared(

@@ -5,6 +5,7 @@ and a new one started: aiokafka's producer does not recover from most of them, a
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
@@ -13,11 +14,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from msgspec import Struct
 
+from processor import telemetry
 from processor.failures import Failure, Retryable, Stopped
 from processor.io.kafka import Cluster, Partition, translated
 from processor.io.kafka_batches import Packed, Packing, TooLarge, pack
 from processor.io.kafka_topics import Limits
-from processor.pure.types import Outcome
+from processor.pure.types import Message, Outcome, Stage
 
 START_S = 20.0
 DISCARD_S = 3.0
@@ -47,6 +49,8 @@ class Batches:
         self.producer: AIOKafkaProducer = outlet.cluster.producer(size, transactional_id)
         self._outlet = outlet
         self._source = source
+        self._letters: Counter[Stage] = Counter()
+        """Dead letters among what was packed last."""
 
     async def start(self) -> None:
         """Connects and gets the producer's id; with a transactional one this fences its predecessors."""
@@ -58,12 +62,13 @@ class Batches:
 
     def pack(self, outcome: Outcome) -> Packed:
         """Raises `Stopped` for what fits nowhere."""
+        self._letters = Counter(message.stage for message in outcome.messages if message.stage)
         packing = Packing(
             input_partitions=self._count(self._source.topic),
             partitions=self._count,
             max_bytes=self._outlet.limits.max_bytes,
             builder=self.producer.create_batch,
-            too_large=self._outlet.too_large,
+            too_large=self._instead,
         )
         return pack(outcome.messages, packing)
 
@@ -99,6 +104,17 @@ class Batches:
                 each.add_done_callback(_seen)
         for each in sent:
             each.result()
+
+    def count_letters(self) -> None:
+        """Once what was packed last is committed: a try that failed counts nothing."""
+        for stage, number in self._letters.items():
+            telemetry.DEAD_LETTERS.labels(stage).inc(number)
+
+    def _instead(self, message: Message) -> Message:
+        instead = self._outlet.too_large(message)
+        if instead is not message and instead.stage:
+            self._letters[instead.stage] += 1
+        return instead
 
     async def _refused_size(self) -> Failure:
         """A limit that was lowered since it was read, or a dead end."""
@@ -154,6 +170,7 @@ class Transactional:
             await self.send(packed)
             await self.place(outcome.next_offset)
             await self.commit()
+        self.batches.count_letters()
 
     async def begin(self) -> None:
         """Opens the transaction."""
@@ -201,6 +218,7 @@ class Idempotent:
         async with self.batches.step():
             await self.send(packed)
             await self.place(outcome.next_offset)
+        self.batches.count_letters()
 
     async def send(self, packed: Packed) -> None:
         """Every output, acknowledged."""

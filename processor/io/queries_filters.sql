@@ -27,14 +27,17 @@ ORDER BY revision DESC OFFSET $4 LIMIT $5
 -- Workers (workers.py)
 
 -- name: worker_beats
--- $3: when it started, null at its first beat.  Workers that nobody has seen for a day are forgotten.
+-- $3: when it started, null at its first beat.  Workers that nobody has seen for a day are forgotten.  What is left to do in the
+-- background is told to each: of many no more than 10,000 are counted.
 WITH forgotten AS (
     DELETE FROM workers WHERE id <> $1 AND seen_at < clock_timestamp() - interval '1 day'
 )
 INSERT INTO workers (id, rules_revision, started_at, seen_at)
 VALUES ($1, $2, coalesce($3, date_trunc('milliseconds', clock_timestamp())), date_trunc('milliseconds', clock_timestamp()))
 ON CONFLICT (id) DO UPDATE SET rules_revision = excluded.rules_revision, seen_at = excluded.seen_at
-RETURNING started_at, (SELECT revision FROM rule_state) AS revision
+RETURNING started_at, (SELECT revision FROM rule_state) AS revision,
+    (SELECT count(*) FROM (SELECT FROM lead_moves LIMIT 10000) m) AS pending_moves,
+    (SELECT count(*) FROM (SELECT FROM event_count_changes LIMIT 10000) c) AS uncounted_changes
 
 -- name: workers_seen
 -- The revision in force, and the workers seen within $1 ms: one row at least.

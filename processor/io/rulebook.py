@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
+from processor import telemetry
 from processor.io.postgres import Postgres
 from processor.pure.attributes import compile_conditions
 from processor.pure.types import AttributeFilter, FilterOrder, OrgRules, Rules, VelocityFilter
@@ -45,6 +46,7 @@ class Rulebook:
                 self._rules = Rules(revision=0, order=self._rules.order, org_units={})
                 rows = await self._postgres.fetch("rules_since", 0)
             self._rules = renewed(self._rules, rows)
+            telemetry.RULES_REVISION.set(self._rules.revision)
 
 
 def renewed(rules: Rules, rows: Iterable[Any]) -> Rules:

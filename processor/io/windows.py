@@ -204,7 +204,7 @@ class Windows:
         self, cases: Sequence[Case], late: Sequence[_Late], answers: list[list[Seen]]
     ) -> None:
         """Events whose time reaches below what their window holds are judged from Postgres."""
-        telemetry.LATE_EVENTS.inc(len(late))
+        telemetry.LATE_EVENTS.inc(len({n for n, _, _ in late}))
         touches = [(_window(cases[n], cases[n].watching[f]), cases[n].event) for n, f, _ in late]
         seen, stored = await self._past.around(touches, [case.event for case in cases])
         for n in stored:

@@ -7,10 +7,11 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from processor import telemetry
 from processor.io.postgres import Postgres
 from processor.io.rulebook import Rulebook
 
@@ -41,10 +42,16 @@ def identity() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-async def heart(postgres: Postgres, rulebook: Rulebook, worker: str, pause: float = BEAT_S) -> None:
+async def heart(
+    postgres: Postgres,
+    rulebook: Rulebook,
+    worker: str,
+    answered: Callable[[], None],
+    pause: float = BEAT_S,
+) -> None:
     """Beats until cancelled, every `pause` seconds; rules that changed are fetched and told of at once.
 
-    Raises `Retryable` while Postgres is away.
+    `answered` is called after each beat.  Raises `Retryable` while Postgres is away.
     """
     started: int | None = None
     while True:
@@ -52,9 +59,12 @@ async def heart(postgres: Postgres, rulebook: Rulebook, worker: str, pause: floa
             held = rulebook.rules.revision
             (row,) = await postgres.fetch("worker_beats", worker, held, started)
             started = row["started_at"]
+            telemetry.PENDING_MOVES.set(row["pending_moves"])
+            telemetry.UNCOUNTED.set(row["uncounted_changes"])
             if row["revision"] == held:
                 break
             await rulebook.reload()
+        answered()
         await asyncio.sleep(pause)
 
 

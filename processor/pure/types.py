@@ -216,6 +216,8 @@ class Message(Struct, frozen=True, gc=False):
     """The input partition where key and input key agree; None: by hash of the key."""
     source: Record | None = None
     """The record it answers."""
+    stage: Stage | None = None
+    """The stage that refused the record: the message is its dead letter."""
 
 
 class Outcome(Struct, frozen=True):

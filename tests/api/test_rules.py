@@ -32,7 +32,7 @@ async def rules(api: Api) -> Any:
 async def beating(api: Api, name: str) -> AsyncIterator[Rulebook]:
     """A worker that has nothing to do."""
     rulebook = await Rulebook.load(api.owner, "velocity,metadata")
-    task = asyncio.create_task(workers.heart(api.owner, rulebook, name, 0.02))
+    task = asyncio.create_task(workers.heart(api.owner, rulebook, name, lambda: None, 0.02))
     try:
         yield rulebook
     finally:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -11,11 +12,13 @@ from prometheus_client import REGISTRY
 from processor import telemetry
 from processor.embedded.journal import free_port
 from processor.failures import StartRefused
+from tests.declared import declared
 from tests.harness_worker import http_get
 
 OUR_LABELS = {
-    "topic", "partition", "reason", "kind", "stage", "dependency", "route", "method", "status",
+    "topic", "partition", "reason", "kind", "stage", "dependency", "route", "method", "status", "version",
 }  # fmt: skip
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -72,13 +75,35 @@ def test_the_console_shows_no_local_variables(capsys: pytest.CaptureFixture[str]
 
 
 def test_every_metric_has_a_sentence_and_no_label_that_grows() -> None:
-    """Org units and leads are never labels."""
-    ours = [found for found in REGISTRY.collect() if found.name.startswith("processor_")]
+    """Org units and leads are never labels; and none is declared elsewhere."""
+    ours = declared()
     assert len(ours) >= 15
-    for metric in ours:
-        assert len(metric.documentation.split()) >= 3
-    metrics = [one for one in vars(telemetry).values() if hasattr(one, "_labelnames")]
-    assert {label for one in metrics for label in one._labelnames} <= OUR_LABELS
+    for metric in ours.values():
+        assert len(metric.sentence.split()) >= 3
+        assert metric.sentence.endswith(".")
+    assert {label for metric in ours.values() for label in metric.labels} <= OUR_LABELS
+    assert {found.name for found in REGISTRY.collect() if found.name.startswith("processor_")} == {
+        *ours
+    }
+
+
+def test_the_readme_describes_every_metric_as_it_is_declared() -> None:
+    """Its table is made of the declarations, in their order."""
+    wanted = [f"| `{one.shown}` | {one.kind} | {one.sentence} |" for one in declared().values()]
+    text = README.read_text()
+    section = text[text.index("## Metrics") :].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert rows == wanted, "\n".join(wanted)
+
+
+def test_series_whose_labels_are_known_are_there_before_anything_happens() -> None:
+    """Else the first dead letter of a stage would be no increase."""
+    for name, labels in (
+        ("processor_events_total", {"reason": "inorganic_grouped"}),
+        ("processor_dead_letters_total", {"stage": "publish"}),
+        ("processor_waiting", {"dependency": "kafka"}),
+    ):
+        assert REGISTRY.get_sample_value(name, labels) is not None
 
 
 async def test_probes_answer_what_they_are_told() -> None:

@@ -1,5 +1,6 @@
 """Who waits for what: one line when it begins, one when it is over."""
 
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from processor.failures import Retryable
@@ -45,3 +46,28 @@ def test_a_waiter_waits_for_one_dependency_at_a_time() -> None:
     waits.over(1)
     waits.over(1)
     assert 1 not in waits
+
+
+def told(name: str) -> float:
+    """What a metric says of Redis."""
+    found = REGISTRY.get_sample_value(name, {"dependency": "redis"})
+    assert found is not None
+    return found
+
+
+def test_metrics_tell_who_waits_and_for_how_long_while_they_do() -> None:
+    """Each time one of them tries again: an outage shows before it is over."""
+    clock = Clock()
+    waits = Waits(clock)
+    waiting, seconds = told("processor_waiting"), told("processor_waiting_seconds_total")
+    waits.begin(1, REDIS)
+    waits.begin(2, REDIS)
+    assert told("processor_waiting") == waiting + 2
+    clock.now = 5
+    waits.begin(1, REDIS)
+    assert told("processor_waiting_seconds_total") == seconds + 5
+    clock.now = 7
+    waits.over(1)
+    waits.over(2)
+    assert told("processor_waiting_seconds_total") == seconds + 14
+    assert told("processor_waiting") == waiting

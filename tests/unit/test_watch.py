@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from processor import watch as watching
 from processor.failures import Retryable
@@ -26,8 +25,9 @@ class FakeGroup:
 
     def __init__(self, phase: str = "processing", *, idle: bool = False) -> None:
         state = SimpleNamespace(offset=4, phase=phase)
+        self.told: list[int | None] = []
         lane = SimpleNamespace(
-            partition=HERE, state=state, idle=idle, excused=False, oldest_ms=None
+            partition=HERE, state=state, idle=idle, excused=False, tell=self.told.append
         )
         self.lanes: Any = {HERE: lane}
         self.joined = True
@@ -62,17 +62,12 @@ async def looked_at(group: Any, change: str = "", value: object = None) -> None:
     await watch._look(group)
 
 
-def lag() -> float | None:
-    """What the metric says."""
-    labels = {"topic": HERE.topic, "partition": str(HERE.partition)}
-    return REGISTRY.get_sample_value("processor_lag_records", labels)
-
-
 async def test_a_lane_that_does_not_move_although_nothing_is_away_ends_the_process() -> None:
     """The sentence names it."""
+    group = FakeGroup()
     with pytest.raises(StalledError, match="watched"):
-        await looked_at(FakeGroup())
-    assert lag() == 5
+        await looked_at(group)
+    assert group.told == [5, 5]
 
 
 async def test_a_lane_that_cannot_even_start_counts_too() -> None:
@@ -97,7 +92,14 @@ async def test_an_idle_lane_behind_the_end_only_by_what_is_no_record_is_well() -
     group = FakeGroup("ready", idle=True)
     group.fetched = 9
     await looked_at(group)
-    assert lag() == 0
+    assert group.told == [0, 0]
+
+
+async def test_lanes_tell_what_they_can_while_kafka_is_away() -> None:
+    """Nobody knows the lag then, and what waits grows older."""
+    group = FakeGroup()
+    await looked_at(group, "away", value=True)
+    assert group.told == [5, None]
 
 
 async def test_a_membership_that_never_gets_its_partitions_ends_the_process() -> None:
