@@ -1,7 +1,7 @@
 """The command `processor`: reads settings, calls one part, prints what it answers.
 
-Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 1 (a worker's defect, or a
-difference the demo found), 2 (refused or failed, the line says why), 130 (Ctrl-C).  Parts are
+Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 1 (a worker's defect, a
+difference the demo found, a fault the doctor found), 2 (refused or failed, the line says why), 130 (Ctrl-C).  Parts are
 imported by the command that needs them: `migrate` loads no Kafka.
 """
 
@@ -69,6 +69,14 @@ def migrate() -> None:
     print(
         f"schema is at {schema.MIGRATIONS[-1].version:04d}" if applied else "schema is up to date"
     )
+
+
+@app.command()
+def doctor() -> None:
+    """Look at Kafka, Redis, Postgres, topics and settings, and say what to do; exit code 1 for a fault."""
+    from processor.doctor import main as look
+
+    raise typer.Exit(look())
 
 
 @app.command()
