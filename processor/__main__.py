@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from processor.failures import Failure, StartRefused
+from processor.replay_options import replay
 from processor.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ app.add_typer(topics, name="topics")
 app.add_typer(offsets, name="offsets")
 app.add_typer(filters, name="filters")
 app.add_typer(tokens, name="tokens")
+app.command()(replay)
 
 
 @app.command()
