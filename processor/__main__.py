@@ -92,6 +92,22 @@ def demo(
         raise typer.Exit(show(seconds))
 
 
+@app.command()
+def purge(
+    older_than: Annotated[str, typer.Option(help="A duration such as 180d.")],
+) -> None:
+    """Remove events that occurred and were received so long ago, in small steps; counts follow."""
+    from processor import purge as old
+
+    horizon_ms = old.horizon(older_than)
+
+    async def purged() -> old.Purged:
+        async with connected() as postgres:
+            return await old.purge(Settings.load(), postgres, horizon_ms, f"cli {_user()}")
+
+    print(asyncio.run(purged()))
+
+
 @topics.command("create")
 def topics_create(
     partitions: Annotated[int, typer.Option(min=1, max=10_000)] = 8,
