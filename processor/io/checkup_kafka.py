@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 
 from processor.failures import Failure, Retryable
@@ -95,14 +95,26 @@ async def _offsets_minutes(admin: AIOKafkaAdminClient, broker: int) -> int | Non
 
 async def _group(cluster: Cluster, admin: AIOKafkaAdminClient, inputs: Sequence[Topic]) -> Group:
     name = cluster.settings.consumer_group
-    ask = partial(admin.describe_consumer_groups, [name], include_authorized_operations=True)
-    (answer,) = await coordinated(ask)
-    (row,) = answer.groups
-    code, members, allowed = row[0], row[5], row[6] if len(row) > 6 else _NOT_TOLD  # noqa: PLR2004
-    may_read = not code and (allowed == _NOT_TOLD or bool(allowed >> judge.READ & 1))
+    row = await coordinated(partial(_described_group, admin, name))
+    may_read = row["error_code"] != GroupAuthorizationFailedError.errno and _may(
+        row.get("authorized_operations", _NOT_TOLD), judge.READ
+    )
     partitions = [Partition(topic.name, n) for topic in inputs for n in range(topic.partitions)]
     places = await _places(cluster, admin, partitions) if may_read and partitions else {}
-    return Group(name, len(members), may_read, places)
+    return Group(name, len(row["members"]), may_read, places)
+
+
+async def _described_group(admin: AIOKafkaAdminClient, name: str) -> Mapping[str, Any]:
+    (answer,) = await admin.describe_consumer_groups([name], include_authorized_operations=True)
+    (row,) = answer.to_object()["groups"]
+    if row["error_code"] not in (0, GroupAuthorizationFailedError.errno):
+        raise for_code(row["error_code"])
+    found: Mapping[str, Any] = row
+    return found
+
+
+def _may(allowed: int, operation: int) -> bool:
+    return allowed == _NOT_TOLD or bool(allowed >> operation & 1)
 
 
 async def _places(

@@ -11,7 +11,11 @@ from functools import partial
 from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from processor.failures import Failure, StartRefused
@@ -22,6 +26,11 @@ from processor.settings import Settings
 T = TypeVar("T")
 ANSWER_S = 20.0
 _RETRY_S = 0.1
+_NOT_YET = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 
 async def reset_offset(settings: Settings, topic: str, partition: int, to: str) -> int:
@@ -93,7 +102,7 @@ async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
-        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+        except _NOT_YET:
             await asyncio.sleep(_RETRY_S)
 
 

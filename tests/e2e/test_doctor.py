@@ -52,7 +52,7 @@ async def test_a_healthy_stack_is_all_ok(world: World) -> None:
     """A line for each thing that was looked at, and exit code 0."""
     await world.create_topics()
     code, lines = doctor(world.environment())
-    assert code == 0, lines
+    assert code == 0, "\n".join(lines)
     assert {line.split(" ", 1)[0] for line in lines[:-1]} == {"ok"}
     assert lines[-1] == f"{len(lines) - 1} ok, 0 warnings, 0 faults"
     text = "\n".join(lines)
