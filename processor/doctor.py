@@ -16,7 +16,7 @@ from processor.failures import Failure, StartRefused
 from processor.pure.findings import Finding, fault, healthy, length, ok, summary
 from processor.settings import Settings
 
-PATIENCE_S = 30.0
+PATIENCE_S = 20.0
 """How long a dependency may take in all."""
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "bold red"}
 

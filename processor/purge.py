@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from processor.failures import StartRefused, refusing
 from processor.io import purge as rows
+from processor.io.kafka import quietly
 from processor.io.kafka_past import Raw
 from processor.io.postgres import Postgres
 from processor.pure import timestamps
@@ -51,7 +52,7 @@ def horizon(text: str) -> int:
 async def purge(settings: Settings, postgres: Postgres, horizon_ms: int, by: str) -> Purged:
     """Raises `StartRefused`, before anything is removed or after a part of it."""
     raw = Raw(settings)
-    with refusing("nothing is purged; try again"):
+    with quietly(), refusing("nothing is purged; try again"):
         begin = await rows.begin(postgres)
         await raw.look()
         limits = Limits(raw.topic, raw.configs, begin.widest, settings.allowed_lateness_ms)

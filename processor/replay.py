@@ -12,7 +12,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from processor.failures import Fenced, StartRefused, refusing
-from processor.io.kafka import Cluster
+from processor.io.kafka import Cluster, quietly
 from processor.io.kafka_letters import Box, Letters, Return, way_back
 from processor.pure.place import Walk
 from processor.pure.replay import Choice, Letter, read_letter, replayed
@@ -62,7 +62,7 @@ class Replay:
 
     async def show(self, tell: Tell) -> None:
         """Tells of every letter that is chosen, a line each."""
-        with refusing("the letters cannot be read; try again"):
+        with quietly(), refusing("the letters cannot be read; try again"):
             for box in await self._letters.boxes():
                 async with aclosing(self._undone(box, Walk(box.place))) as letters:
                     async for letter in letters:
@@ -71,7 +71,7 @@ class Replay:
 
     async def send(self, progress: Tell) -> None:
         """Sends every letter that is chosen; what was sent when it raises is done."""
-        with _stopping():
+        with quietly(), _stopping():
             async with way_back(self._cluster, self._letters.group) as back:
                 for box in await self._letters.boxes():
                     await self._empty(box, back, progress)

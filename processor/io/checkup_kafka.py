@@ -41,8 +41,8 @@ async def kafka(settings: Settings) -> Sequence[Finding]:
             findings += judge.remembered(dead, await _offsets_minutes(admin, nodes[0]))
         inputs = [found[role.name] for role in roles if role.reads and role.name in found]
         findings += judge.group(await _group(cluster, admin, inputs))
-    if settings.processing_guarantee == "exactly_once":
-        findings.append(await _transactions(cluster))
+        if settings.processing_guarantee == "exactly_once":
+            findings.append(await _transactions(cluster))
     return findings
 
 

@@ -53,4 +53,4 @@ def refusal(horizon_ms: int, limits: Limits) -> str | None:
 
 def cutoff(now: int, oldest_unread: int | None, horizon_ms: int) -> int:
     """Events before it go: the horizon counts from the oldest message that is not processed yet, whatever the clock says."""
-    return min(now, now if oldest_unread is None else oldest_unread) - horizon_ms
+    return (now if oldest_unread is None else min(now, oldest_unread)) - horizon_ms
