@@ -1,7 +1,7 @@
 """The command `processor`: reads settings, calls one part, prints what it answers.
 
-Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 1 (a worker's defect, or a
-difference the demo found), 2 (refused or failed, the line says why), 130 (Ctrl-C).  Parts are
+Output goes to stdout, errors to stderr, one line each.  Exit codes: 0, 1 (a worker's defect, a
+difference the demo found, a fault the doctor found), 2 (refused or failed, the line says why), 130 (Ctrl-C).  Parts are
 imported by the command that needs them: `migrate` loads no Kafka.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from processor.failures import Failure, StartRefused
+from processor.replay_options import replay
 from processor.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app.add_typer(topics, name="topics")
 app.add_typer(offsets, name="offsets")
 app.add_typer(filters, name="filters")
 app.add_typer(tokens, name="tokens")
+app.command()(replay)
 
 
 @app.command()
@@ -73,6 +75,14 @@ def migrate() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Look at Kafka, Redis, Postgres, topics and settings, and say what to do; exit code 1 for a fault."""
+    from processor.doctor import main as look
+
+    raise typer.Exit(look())
+
+
+@app.command()
 def demo(
     seconds: Annotated[float | None, typer.Option(min=1, help="End by itself.")] = None,
 ) -> None:
@@ -81,6 +91,22 @@ def demo(
         from processor.demo import main as show
 
         raise typer.Exit(show(seconds))
+
+
+@app.command()
+def purge(
+    older_than: Annotated[str, typer.Option(help="A duration such as 180d.")],
+) -> None:
+    """Remove events that occurred and were received so long ago, in small steps; counts follow."""
+    from processor import purge as old
+
+    horizon_ms = old.horizon(older_than)
+
+    async def purged() -> old.Purged:
+        async with connected() as postgres:
+            return await old.purge(Settings.load(), postgres, horizon_ms, f"cli {_user()}")
+
+    print(asyncio.run(purged()))
 
 
 @topics.command("create")

@@ -13,6 +13,9 @@ Anything else is a defect and ends the process.  Bad input is no failure: it is 
 Adapters in `processor.io` translate their driver's errors into these once, at their edge.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Failure(Exception):
     """Base of all of these; its text is one sentence for an operator."""
@@ -45,3 +48,14 @@ class Stopped(Failure):
 
 class StartRefused(Failure):
     """The process cannot start; the text says what is wrong and what to do."""
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Raises `StartRefused` for every failure, after `what`: a command does not try again by itself."""
+    try:
+        yield
+    except StartRefused:
+        raise
+    except Failure as error:
+        raise StartRefused(f"{what}: {error}") from error

@@ -16,6 +16,7 @@ from processor.pure.faults import unstorable
 
 Action: TypeAlias = Literal[
     "event.delete",
+    "event.purge",
     "filter.create",
     "filter.change",
     "filter.delete",
@@ -85,7 +86,7 @@ _EXAMPLE = {
 async def list_audit_entries(
     serving: Serving, reader: AuditReader, asked: Annotated[Asked, Depends(Asked)]
 ) -> Response:
-    """Deletes, changes of filters, merges and changes of tokens in the org unit, newest first."""
+    """Deletes, purges, changes of filters, merges and changes of tokens in the org unit, newest first."""
     since, until = bounds(asked.range, serving.clock())
     chosen = audit.Chosen(reader.org_unit, asked.action or "", asked.actor, since, until)
     rows: Sequence[Any] = []

@@ -6,8 +6,8 @@ The modules ``kafka_*`` beside it hold one job each; together they are alone in 
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -162,16 +162,24 @@ async def connected(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
 @asynccontextmanager
 async def at_start(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
     """As `connected`, for the start of a command: raises `StartRefused` with one line that says what to do."""
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # it would say the same in several lines
     try:
-        async with connected(cluster) as admin, translated(30):
-            yield admin
+        with quietly():
+            async with connected(cluster) as admin, translated(30):
+                yield admin
     except Retryable as error:
         servers = cluster.settings.kafka_bootstrap_servers
         reason = f"cannot use Kafka at {servers}: {error.reason}; check KAFKA_BOOTSTRAP_SERVERS"
         raise StartRefused(reason) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """For commands: aiokafka logs none of what it raises, it would say the same in several lines."""
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
         logger.setLevel(level)
 

@@ -1,16 +1,36 @@
-"""`processor offsets reset`: moves the group's offset of one partition, knowingly.
+"""Offsets: what partitions hold, where groups stand, and `processor offsets reset`, which moves one knowingly.
 
-The offset is committed by a producer with the partition's own transactional id.  So it works while
+There, the offset is committed by a producer with the partition's own transactional id.  So it works while
 workers run: whoever has the partition is fenced, joins again and goes on from there, and a stopped
 lane takes up by itself.  (With at_least_once only a stopped lane does; stop the workers otherwise.)
 """
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+from aiokafka.structs import OffsetAndMetadata
 
 from processor.failures import Failure, StartRefused
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_topics import require_partition
 from processor.settings import Settings
 
+T = TypeVar("T")
 ANSWER_S = 20.0
+_RETRY_S = 0.1
+_NOT_YET = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 
 async def reset_offset(settings: Settings, topic: str, partition: int, to: str) -> int:
@@ -23,8 +43,8 @@ async def reset_offset(settings: Settings, topic: str, partition: int, to: str) 
         await require_partition(admin, topic, partition)
     source = Partition(topic, partition)
     try:
-        start, end = await _held(cluster, source)
-        offset = _offset(to, start, end)
+        starts, ends = await held(cluster, [source])
+        offset = _offset(to, starts[source], ends[source])
         await _commit(cluster, source, offset)
     except StartRefused:
         raise
@@ -41,17 +61,49 @@ def _offset(to: str, start: int, end: int) -> int:
     return int(to)
 
 
-async def _held(cluster: Cluster, source: Partition) -> tuple[int, int]:
+async def held(
+    cluster: Cluster, partitions: Sequence[Partition]
+) -> tuple[Mapping[Partition, int], Mapping[Partition, int]]:
+    """The first offset that each partition holds, and the one after the last that can be read; raises `Retryable`."""
     reader = cluster.reader()
     try:
         async with translated(ANSWER_S):
             await reader.start()
-            reader.assign([source])
-            start = await reader.beginning_offsets([source])
-            end = await reader.end_offsets([source])
+            reader.assign(list(partitions))
+            return (
+                await reader.beginning_offsets(partitions),
+                await reader.end_offsets(partitions),
+            )
     finally:
         await reader.stop()
-    return start[source], end[source]
+
+
+async def committed(
+    admin: AIOKafkaAdminClient, group: str, partitions: Sequence[Partition]
+) -> Mapping[Partition, OffsetAndMetadata]:
+    """The group's offset in each partition, -1 where it has none; raises aiokafka's errors."""
+    return await coordinated(partial(_committed, admin, group, partitions))
+
+
+async def _committed(
+    admin: AIOKafkaAdminClient, group: str, partitions: Sequence[Partition]
+) -> Mapping[Partition, OffsetAndMetadata]:
+    wanted = list(partitions)
+    found: Mapping[Partition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+        group, partitions=wanted
+    )
+    if any(partition not in found for partition in wanted):
+        raise GroupLoadInProgressError  # the only sign of it in aiokafka's answer
+    return found
+
+
+async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer of a group's coordinator, as soon as there is one: a new cluster begins to have them when one is asked for."""
+    while True:
+        try:
+            return await ask()
+        except _NOT_YET:
+            await asyncio.sleep(_RETRY_S)
 
 
 async def _commit(cluster: Cluster, source: Partition, offset: int) -> None:

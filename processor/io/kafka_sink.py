@@ -6,8 +6,9 @@ and a new one started: aiokafka's producer does not recover from most of them, a
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from typing import TypeAlias
 
 from aiokafka import AIOKafkaProducer
@@ -62,15 +63,19 @@ class Batches:
 
     def pack(self, outcome: Outcome) -> Packed:
         """Raises `Stopped` for what fits nowhere."""
-        self._letters = Counter(message.stage for message in outcome.messages if message.stage)
+        return self.packed(outcome.messages, self._source.topic)
+
+    def packed(self, messages: Sequence[Message], source: str) -> Packed:
+        """As `pack`, of messages that answer records of the topic `source`."""
+        self._letters = Counter(message.stage for message in messages if message.stage)
         packing = Packing(
-            input_partitions=self._count(self._source.topic),
-            partitions=self._count,
+            input_partitions=self.count(source),
+            partitions=self.count,
             max_bytes=self._outlet.limits.max_bytes,
             builder=self.producer.create_batch,
             too_large=self._instead,
         )
-        return pack(outcome.messages, packing)
+        return pack(messages, packing)
 
     @asynccontextmanager
     async def step(self) -> AsyncIterator[None]:
@@ -124,8 +129,28 @@ class Batches:
             "an output topic refuses the size of a batch that keeps its max.message.bytes"
         )
 
+    async def begin(self) -> None:
+        """Opens a transaction."""
+        await self.producer.begin_transaction()
+        self._forget_its_end()
+
+    async def abort(self) -> None:
+        """Ends the transaction that is open, as well as it can."""
+        with suppress(Exception):
+            async with asyncio.timeout(ABORT_S):
+                await self.producer.abort_transaction()
+        self._forget_its_end()
+
+    def _forget_its_end(self) -> None:
+        """How a transaction ended is no news to whoever had the error of one of its steps."""
+        ended = self.producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nobody else is told of it
+        ended.add_done_callback(_seen)
+
     async def discard(self) -> None:
         """Closes the producer within `DISCARD_S`, whatever state it is in."""
+        accumulator = self.producer._message_accumulator  # noqa: SLF001 - nobody is told that these are not sent
+        for batch in chain(*accumulator._batches.values(), accumulator._pending_batches):  # noqa: SLF001
+            batch._drain_waiter.add_done_callback(_seen)  # noqa: SLF001
         try:
             async with asyncio.timeout(DISCARD_S):
                 await self.producer.stop()
@@ -135,7 +160,8 @@ class Batches:
                 sender.cancel()
             await self.producer.client.close()
 
-    def _count(self, topic: str) -> int:
+    def count(self, topic: str) -> int:
+        """How many partitions a topic has; raises `Retryable` where it is gone."""
         partitions = self.producer.client.cluster.partitions_for_topic(topic)
         if not partitions:
             raise Retryable("kafka", f"topic {topic} is gone")
@@ -174,7 +200,7 @@ class Transactional:
 
     async def begin(self) -> None:
         """Opens the transaction."""
-        await self.batches.producer.begin_transaction()
+        await self.batches.begin()
         self._open = True
 
     async def send(self, packed: Packed) -> None:
@@ -194,9 +220,7 @@ class Transactional:
     async def discard(self) -> None:
         """Aborts what is open, so that readers need not wait for its time to run out, and closes."""
         if self._open:
-            with suppress(Exception):
-                async with asyncio.timeout(ABORT_S):
-                    await self.batches.producer.abort_transaction()
+            await self.batches.abort()
         await self.batches.discard()
 
 

@@ -16,6 +16,9 @@ PARTITIONS = 8
 MERGE_PARTITIONS = 4
 """Merges are keyed by org unit, so different org units need not wait for each other."""
 RETENTION_MS = 7 * 86_400_000
+DEAD_RETENTION_MS = 6 * 86_400_000
+"""With what is left of a segment less than the 7 days for which Kafka remembers by default what was replayed."""
+DEAD_SEGMENT_MS = 86_400_000 // 2
 KAFKA_DEFAULT_MAX_BYTES = 1_048_588
 _REPLICATED = 3
 _TOPIC_EXISTS = 36
@@ -63,6 +66,12 @@ class Limits:
         """As `read`, with a connection of its own; raises `Retryable`."""
         async with connected(self._cluster) as admin, translated(10):
             return await self.read(admin)
+
+
+async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """How many a topic has; raises `StartRefused` where it is missing."""
+    await require_topics(admin, [topic])
+    return (await _partitions(admin))[topic]
 
 
 async def require_partition(admin: AIOKafkaAdminClient, topic: str, partition: int) -> None:
@@ -120,7 +129,11 @@ def _inputs(settings: Settings, partitions: int, copies: int) -> Sequence[NewTop
 def _outputs(settings: Settings, partitions: int, copies: int, dead_max: int) -> Sequence[NewTopic]:
     # An output carries its input's timestamp, which the raw topic has already let in.
     configs = _configs(copies) | {"message.timestamp.after.max.ms": str(_FOR_EVER_MS)}
-    dead = configs | {_MAX_MESSAGE: str(dead_max)}
+    dead = configs | {
+        _MAX_MESSAGE: str(dead_max),
+        "retention.ms": str(DEAD_RETENTION_MS),
+        "segment.ms": str(DEAD_SEGMENT_MS),
+    }
     return [
         NewTopic(settings.enriched_topic, partitions, copies, topic_configs=configs),
         NewTopic(settings.dead_topic, partitions, copies, topic_configs=dead),
@@ -129,8 +142,13 @@ def _outputs(settings: Settings, partitions: int, copies: int, dead_max: int) ->
 
 
 def _configs(copies: int) -> dict[str, str]:
+    """What the broker's own defaults may say otherwise is said."""
     return {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "CreateTime",
         "retention.ms": str(RETENTION_MS),
+        "retention.bytes": "-1",
+        "unclean.leader.election.enable": "false",
         "min.insync.replicas": "2" if copies >= _REPLICATED else "1",
     }
 
@@ -170,12 +188,39 @@ async def _known(admin: AIOKafkaAdminClient, names: Iterable[str]) -> Mapping[st
 async def _max_message_bytes(
     admin: AIOKafkaAdminClient, topics: Iterable[str]
 ) -> Mapping[str, int]:
-    wanted = [ConfigResource(ConfigResourceType.TOPIC, t, {_MAX_MESSAGE: ""}) for t in topics]
-    found: dict[str, int] = {}
+    found = await topic_configs(admin, topics, [_MAX_MESSAGE])
+    return {
+        name: int(configs.get(_MAX_MESSAGE) or KAFKA_DEFAULT_MAX_BYTES)
+        for name, configs in found.items()
+    }
+
+
+async def topic_configs(
+    admin: AIOKafkaAdminClient, topics: Iterable[str], names: Sequence[str] = ()
+) -> Mapping[str, Mapping[str, str]]:
+    """What is set of topics that exist: everything, or these settings alone.  Raises aiokafka's errors."""
+    only = dict.fromkeys(names, "")
+    return await _configured(
+        admin, [ConfigResource(ConfigResourceType.TOPIC, topic, only) for topic in topics]
+    )
+
+
+async def broker_configs(
+    admin: AIOKafkaAdminClient, broker: int, names: Sequence[str]
+) -> Mapping[str, str]:
+    """What is set of a broker; raises aiokafka's errors."""
+    only = dict.fromkeys(names, "")
+    wanted = ConfigResource(ConfigResourceType.BROKER, str(broker), only)
+    return (await _configured(admin, [wanted]))[str(broker)]
+
+
+async def _configured(
+    admin: AIOKafkaAdminClient, wanted: list[ConfigResource]
+) -> Mapping[str, Mapping[str, str]]:
+    found: dict[str, Mapping[str, str]] = {}
     for response in await admin.describe_configs(wanted):
         for code, message, _, name, entries in response.resources:
             if code:
                 raise KafkaError(f"cannot read the configuration of {name}: {message}")
-            values = {entry[0]: entry[1] for entry in entries}
-            found[name] = int(values.get(_MAX_MESSAGE) or KAFKA_DEFAULT_MAX_BYTES)
+            found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return found

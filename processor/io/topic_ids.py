@@ -25,7 +25,7 @@ from aiokafka.protocol.types import (
 from processor.pure.position import IDENTITY, NO_TOPIC, Topic
 
 _NOT_THERE = 3
-_CREATES_AND_AUTHORIZES_NOTHING = (False, False)
+_CREATES_NOTHING = False
 
 
 class _Uuid:
@@ -111,24 +111,30 @@ _Only: TypeAlias = _Request
 class _TopicIds(Request[_Only]):  # type: ignore[misc]
     API_KEY = 3
 
-    def __init__(self, topics: Sequence[str]) -> None:
+    def __init__(self, topics: Sequence[str], *, allowed: bool) -> None:
         self._topics = topics
+        self._allowed = allowed
 
     def build(self, request_struct_class: Any) -> Any:
         no_tags: dict[int, bytes] = {}
         named = [(bytes(16), name, no_tags) for name in self._topics]
-        return request_struct_class(named, *_CREATES_AND_AUTHORIZES_NOTHING, no_tags)
+        return request_struct_class(named, _CREATES_NOTHING, self._allowed, no_tags)
+
+
+async def described(client: Any, names: Sequence[str], *, allowed: bool = False) -> Any:
+    """What the cluster says of the topics of these names, and what of them is `allowed`; raises aiokafka's errors."""
+    node = client.get_random_node()
+    try:
+        return await client.send(node, _TopicIds(names, allowed=allowed))
+    except NotImplementedError:  # an older broker
+        return await client.send(
+            node, MetadataRequest(list(names), allow_auto_topic_creation=False)
+        )
 
 
 async def look(client: Any, names: Sequence[str]) -> Sequence[Topic]:
     """The topics of these names, the next offset of every partition being 0; raises aiokafka's errors."""
-    node = client.get_random_node()
-    try:
-        answer = await client.send(node, _TopicIds(names))
-    except NotImplementedError:  # an older broker
-        answer = await client.send(
-            node, MetadataRequest(list(names), allow_auto_topic_creation=False)
-        )
+    answer = await described(client, names)
     found = {}
     for row in answer.to_object()["topics"]:
         found[row["topic"]] = _topic(answer.cluster_id, row)

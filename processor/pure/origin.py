@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -38,7 +39,12 @@ def timestamp_of(record: Record) -> int | None:
 def origin_of(record: Record) -> Origin:
     """The original place of a replayed record (all four headers present and well-formed), else its own."""
     own = Origin(record.topic, record.partition, record.offset, timestamp_of(record))
-    return own if not record.headers else _replayed(dict(record.headers)) or own
+    return replayed_from(record.headers) or own
+
+
+def replayed_from(headers: Sequence[tuple[str, bytes]]) -> Origin | None:
+    """The place that a replay has named; None without one."""
+    return _replayed(dict(headers)) if headers else None
 
 
 def derived_id(topic: str, partition: int, offset: int, timestamp: int | None) -> str:

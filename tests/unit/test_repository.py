@@ -41,7 +41,7 @@ TEXT = {
 PURE_MAY_IMPORT = {
     "array", "base64", "binascii", "bisect", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions",
     "functools", "hashlib", "heapq", "ipaddress", "itertools", "json", "math", "msgspec", "operator", "orjson",
-    "re", "re2", "string", "struct", "types", "typing", "typing_extensions", "unicodedata", "uuid",
+    "re", "re2", "string", "struct", "types", "typing", "typing_extensions", "unicodedata", "uuid", "zlib",
 }  # fmt: skip
 """msgspec, re2 and orjson, and of the standard library what neither reads a clock nor does I/O."""
 

@@ -1,0 +1,71 @@
+"""What Kafka still holds of the raw topic, and what of it is not processed yet: a purge must not go beyond either."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer
+
+from processor.io.kafka import Cluster, Partition, at_start, translated
+from processor.io.kafka_offsets import committed, held
+from processor.io.kafka_topics import partitions_of, topic_configs
+from processor.io.purge import Held
+from processor.settings import Settings
+
+ANSWER_S = 20.0
+
+
+class Raw:
+    """The raw topic; methods raise `StartRefused` or `Retryable`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._cluster = Cluster(settings)
+        self._group = settings.consumer_group
+        self.topic = settings.raw_topic
+        self.configs: Mapping[str, str] = {}
+        self._unread: Sequence[tuple[Partition, int]] = ()
+        self._starts: Mapping[Partition, int] = {}
+        self._ends: Mapping[Partition, int] = {}
+
+    async def look(self) -> None:
+        """Asks what there is."""
+        async with at_start(self._cluster) as admin:
+            count = await partitions_of(admin, self.topic)
+            self.configs = (await topic_configs(admin, [self.topic]))[self.topic]
+            partitions = [Partition(self.topic, number) for number in range(count)]
+            offsets = await committed(admin, self._group, partitions)
+        self._starts, self._ends = await held(self._cluster, partitions)
+        nexts = {p: max(offsets[p].offset, self._starts[p]) for p in partitions}
+        self._unread = [(p, at) for p, at in nexts.items() if at < self._ends[p]]
+
+    async def oldest_unread(self) -> int | None:
+        """The record timestamp of the first message of a partition that is not processed yet: the oldest of them; ms."""
+        found: list[int] = []
+        if self._unread:
+            async with self._reading([p for p, _ in self._unread]) as reader:
+                for partition, at in self._unread:
+                    reader.seek(partition, at)
+                    records = await reader.getmany(partition, timeout_ms=2_000, max_records=1)
+                    found += [record.timestamp for record in records.get(partition, ())]
+        return min((at for at in found if at >= 0), default=None)
+
+    async def held(self, before: int) -> Sequence[Held]:
+        """Messages with record timestamps before that time (ms) which it holds nonetheless: it removes whole segments alone."""
+        async with self._reading(list(self._starts)) as reader:
+            found = await reader.offsets_for_times(dict.fromkeys(self._starts, before))
+        first_later = {p: at.offset if at else self._ends[p] for p, at in found.items()}
+        return [
+            Held(p.partition, start, first_later[p])
+            for p, start in sorted(self._starts.items())
+            if start < first_later[p]
+        ]
+
+    @asynccontextmanager
+    async def _reading(self, partitions: Sequence[Partition]) -> AsyncIterator[AIOKafkaConsumer]:
+        reader = self._cluster.reader()
+        try:
+            async with translated(ANSWER_S):
+                await reader.start()
+                reader.assign(list(partitions))
+                yield reader
+        finally:
+            await reader.stop()

@@ -1,0 +1,108 @@
+-- ---------------------------------------------------------------------------------------------------------------------
+-- `processor purge` (purge.py).  Counts follow by the triggers of the table.
+
+-- name: purge_begins
+-- What a purge has to know; `hidden`: row-level security holds for this user.
+SELECT date_trunc('milliseconds', clock_timestamp()) AS now, row_security_active('events') AS hidden, w.org_unit, w.id, w.window_ms
+FROM (VALUES (1)) AS one
+LEFT JOIN (
+    SELECT org_unit, id, window_ms FROM filters WHERE kind = 'velocity' AND NOT deleted
+    ORDER BY window_ms DESC, org_unit, id LIMIT 1) w ON true
+
+-- name: purge_org_units
+-- One look into the index for each.
+WITH RECURSIVE units AS (
+    (SELECT org_unit FROM events ORDER BY org_unit LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.org_unit FROM events e WHERE e.org_unit > u.org_unit ORDER BY e.org_unit LIMIT 1)
+    FROM units u WHERE u.org_unit IS NOT NULL
+)
+SELECT org_unit FROM units WHERE org_unit IS NOT NULL
+
+-- name: purge_holds_merges
+-- Until the transaction ends no merge of the org unit begins: what it counts must be there.  Ingest does not take this lock.
+SELECT pg_advisory_xact_lock_shared(7703, merge_mutex($1))
+
+-- name: purge_counts_merge
+-- Whether rows are being counted for the event of a large merge.
+SELECT EXISTS (SELECT FROM merges WHERE org_unit = $1 AND counting IS NOT NULL)
+
+-- name: purge_events
+-- One step: events that occurred and were received before $2, in the order of events_by_time after ($3, $4), $5 at most.  Those
+-- that Kafka still holds stay: of topic $6, in partitions $7, from offsets $8 to before $9.
+WITH chunk AS MATERIALIZED (
+    SELECT id, occurred_at FROM events
+    WHERE org_unit = $1 AND deleted_at IS NULL AND occurred_at < $2::timestamptz
+        AND (occurred_at, id) > (coalesce($3::timestamptz, '-infinity'), $4::text)
+    ORDER BY occurred_at, id LIMIT $5
+), old AS MATERIALIZED (
+    SELECT e.id FROM chunk c JOIN events e ON e.org_unit = $1 AND e.id = c.id
+    WHERE e.received_at < $2::timestamptz AND NOT EXISTS (
+        SELECT FROM unnest($7::integer[], $8::bigint[], $9::bigint[]) AS held (partition, first, before)
+        WHERE e.source_topic = $6 AND e.source_partition = held.partition
+            AND e.source_offset >= held.first AND e.source_offset < held.before)
+    ORDER BY e.id FOR UPDATE OF e  -- in the order of moves and deletes: no deadlock
+), gone AS (
+    DELETE FROM events e USING old o WHERE e.org_unit = $1 AND e.id = o.id RETURNING e.id
+)
+SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM gone) AS gone, '' AS event_type, l.occurred_at, l.id
+FROM (VALUES (1)) AS one
+LEFT JOIN (SELECT occurred_at, id FROM chunk ORDER BY occurred_at DESC, id DESC LIMIT 1) l ON true
+
+-- name: purge_tombstones
+-- As purge_events, of what was deleted: in the order of events_deleted_by_time, after ($10, $3, $4).
+WITH chunk AS MATERIALIZED (
+    SELECT id, event_type, occurred_at FROM events
+    WHERE org_unit = $1 AND deleted_at IS NOT NULL AND occurred_at < $2::timestamptz
+        AND (event_type, occurred_at) >= ($10::text, coalesce($3::timestamptz, '-infinity'))
+        AND (event_type, occurred_at, id) > ($10::text, coalesce($3::timestamptz, '-infinity'), $4::text)
+    ORDER BY event_type, occurred_at, id LIMIT $5
+), old AS MATERIALIZED (
+    SELECT e.id FROM chunk c JOIN events e ON e.org_unit = $1 AND e.id = c.id
+    WHERE e.received_at < $2::timestamptz AND NOT EXISTS (
+        SELECT FROM unnest($7::integer[], $8::bigint[], $9::bigint[]) AS held (partition, first, before)
+        WHERE e.source_topic = $6 AND e.source_partition = held.partition
+            AND e.source_offset >= held.first AND e.source_offset < held.before)
+    ORDER BY e.id FOR UPDATE OF e
+), gone AS (
+    DELETE FROM events e USING old o WHERE e.org_unit = $1 AND e.id = o.id RETURNING e.id
+)
+SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM gone) AS gone, l.event_type, l.occurred_at, l.id
+FROM (VALUES (1)) AS one
+LEFT JOIN (
+    SELECT event_type, occurred_at, id FROM chunk ORDER BY event_type DESC, occurred_at DESC, id DESC LIMIT 1) l ON true
+
+-- name: purge_audited
+-- One entry for an org unit and a run: written with its first step, carried on by every other ($1 is its id then).
+WITH known AS (
+    UPDATE audit_log SET subject = $4 || ' events', details = $5 WHERE id = $1 RETURNING id
+), begun AS (
+    INSERT INTO audit_log (org_unit, at, actor, action, subject, details)
+    SELECT $2, date_trunc('milliseconds', clock_timestamp()), $3, 'event.purge', $4 || ' events', $5
+    WHERE $1::bigint IS NULL RETURNING id
+)
+SELECT id FROM known UNION ALL SELECT id FROM begun
+
+-- name: purge_holds_counts
+-- Whether nobody folds counts until the transaction ends.
+SELECT pg_try_advisory_xact_lock(7704, 0)
+
+-- name: purge_counts
+-- Tries before $2 that hold nothing any more: whole ones, from the root down.  Absent is as good as nought.
+WITH empty AS MATERIALIZED (
+    SELECT lead_id, slot >> 3 * (8 - level) AS root FROM event_counts
+    WHERE org_unit = $1 AND slot >> 3 * (8 - level) < slot_of($2::timestamptz) >> 24
+    GROUP BY 1, 2
+    HAVING bool_and(organic = 0 AND inorganic = 0 AND inorganic_grouped = 0 AND metadata_filter = 0)
+)
+DELETE FROM event_counts c USING empty x
+WHERE c.org_unit = $1 AND c.lead_id = x.lead_id AND c.slot >> 3 * (8 - c.level) = x.root
+
+-- name: purge_hours
+DELETE FROM suppression_counts
+WHERE org_unit = $1 AND hour < floor(event_ms($2::timestamptz) / 3600000.0)::bigint AND count = 0
+
+-- name: purge_requests
+-- What the API was asked for: the log of merges tells of it as well.
+DELETE FROM merge_requests q
+WHERE q.org_unit = $1 AND q.requested_at < $2::timestamptz AND EXISTS (SELECT FROM merges m WHERE m.message_id = q.message_id)

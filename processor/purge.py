@@ -1,0 +1,73 @@
+"""`processor purge`: removes events that are older than a horizon, where nothing can bring them back and no verdict needs them.
+
+An event is old when it occurred and was received before the horizon.  What is refused, and why, is decided in `processor.pure.purge`.
+"""
+
+import sys
+
+from msgspec import Struct
+
+from processor.failures import StartRefused, refusing
+from processor.io import purge as rows
+from processor.io.kafka import quietly
+from processor.io.kafka_past import Raw
+from processor.io.postgres import Postgres
+from processor.pure import timestamps
+from processor.pure.findings import length
+from processor.pure.purge import Limits, cutoff, refusal
+from processor.settings import Settings, duration_ms
+
+
+class Purged(Struct, frozen=True):
+    """What a purge did."""
+
+    before: int
+    """Events received and occurred before, ms."""
+    gone: dict[str, int]
+    """Events by org unit."""
+    held: int
+    """Old messages that Kafka still holds, whose events stayed."""
+
+    def __str__(self) -> str:
+        lines = [f"{org_unit}: {number} events" for org_unit, number in self.gone.items() if number]
+        if self.held:
+            lines.append(f"{self.held} messages that old are still in Kafka: their events stay")
+        total = sum(self.gone.values())
+        return "\n".join(
+            [*lines, f"{total} events from before {timestamps.to_text(self.before)} purged"]
+        )
+
+
+def horizon(text: str) -> int:
+    """Milliseconds; raises `StartRefused`."""
+    try:
+        ms = duration_ms(text)
+    except ValueError as error:
+        raise StartRefused(f"--older-than is {text!r}; allowed: {error}") from error
+    if not ms:
+        raise StartRefused("--older-than must be longer than nothing")
+    return ms
+
+
+async def purge(settings: Settings, postgres: Postgres, horizon_ms: int, by: str) -> Purged:
+    """Raises `StartRefused`, before anything is removed or after a part of it."""
+    raw = Raw(settings)
+    with quietly(), refusing("nothing is purged; try again"):
+        begin = await rows.begin(postgres)
+        await raw.look()
+        limits = Limits(raw.topic, raw.configs, begin.widest, settings.allowed_lateness_ms)
+        refused = refusal(horizon_ms, limits)
+        if refused:
+            raise StartRefused(refused)
+        before = cutoff(begin.now, await raw.oldest_unread(), horizon_ms)
+        held = await raw.held(before)
+    details = rows.details(length(horizon_ms), before)
+    order = rows.Order(before, raw.topic, held, by, details)
+    gone = await rows.purge(postgres, order, _progress)
+    return Purged(before, gone, sum(one.before - one.first for one in held))
+
+
+def _progress(org_unit: str, number: int) -> None:
+    """On a terminal, in place."""
+    if sys.stderr.isatty():
+        print(f"\r{org_unit}: {number} events", end="", file=sys.stderr)  # noqa: T201
