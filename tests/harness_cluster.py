@@ -113,6 +113,10 @@ class Cluster:
         """How the cluster calls a node."""
         return str(self.ask(name, "CLUSTER", "MYID").decode())
 
+    def pids(self) -> list[int]:
+        """The process of each node."""
+        return [server.pids[0] for server in self._servers.values()]
+
     def port(self, name: str) -> int:
         """Where a node listens."""
         return self._recipes[name].port
@@ -163,6 +167,11 @@ class Cluster:
         login = ("AUTH", self._journal.password)
         to = (LOOPBACK, self.port(target), "", 0, 5000)
         self.ask(source, "MIGRATE", *to, *login, "KEYS", *keys)
+
+    def stays(self, slot: int, source: str, target: str) -> None:
+        """The slot does not move, after all."""
+        for name in (source, target):
+            self.ask(name, "CLUSTER", "SETSLOT", slot, "STABLE")
 
     def moved(self, slot: int, target: str) -> None:
         """The slot is where it shall be, and all know it."""
