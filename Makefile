@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check load schedules lint types contracts unit mutate lock clean
+.PHONY: help demo test check load capacity schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -49,6 +49,9 @@ unit: $(VENV)/.dev
 
 load: $(VENV)/.dev  ## how long listings of millions of events take under load; ARGS="--events N"
 	@$(BIN)/python -m tests.load $(ARGS)
+
+capacity: $(VENV)/.dev  ## what an event costs each part, and what up to 1,000,000 a second need; ARGS="--events N"
+	@$(BIN)/python -m tests.capacity $(ARGS)
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
