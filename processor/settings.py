@@ -7,7 +7,7 @@ variable, its value (unless it may hold a secret) and what is allowed, which is 
 
 import re
 from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,8 +41,19 @@ def _servers(text: str) -> str:
     return text
 
 
-def _url(schemes: set[str], value: object) -> SplitResult:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+def redis_urls(text: str) -> list[str]:
+    """The URL of each server that a Redis URL names: after the last @, more than one is separated by commas."""
+    parts = urlsplit(text)
+    login, at, servers = parts.netloc.rpartition("@")
+    if "," not in servers:
+        return [text]
+    return [
+        urlunsplit(parts._replace(netloc=f"{login}{at}{server.strip()}"))
+        for server in servers.split(",")
+    ]
+
+
+def _url(schemes: set[str], text: str) -> SplitResult:
     parts = urlsplit(text)
     _ = parts.port  # raises ValueError where it is no port
     if parts.scheme not in schemes:
@@ -50,15 +61,23 @@ def _url(schemes: set[str], value: object) -> SplitResult:
     return parts
 
 
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
 def _redis_url(value: object) -> object:
-    parts = _url({"redis", "rediss", "unix"}, value)
-    if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
-        raise ValueError(parts.path)  # the client would take database 0
+    urls = redis_urls(_text(value))
+    for url in urls:
+        parts = _url({"redis", "rediss", "unix"}, url)
+        if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
+            raise ValueError(parts.path)  # the client would take database 0
+        if len(urls) > 1 and not parts.hostname:
+            raise ValueError(url)
     return value
 
 
 def _database_url(value: object) -> object:
-    _url({"postgres", "postgresql"}, value)
+    _url({"postgres", "postgresql"}, _text(value))
     return value
 
 
@@ -119,7 +138,7 @@ class Settings(BaseSettings):
     redis_url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
         validation_alias="REDIS_URL",
-        description="redis://, rediss:// or unix:// with an address, and the number of a database if any",
+        description="redis://, rediss:// or unix:// with an address (of a cluster some, separated by commas), and the number of a database if any",
     )
     database_url: DatabaseUrl = Field(
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),

@@ -15,6 +15,7 @@ from processor.embedded import Stack
 from processor.failures import StartRefused
 from processor.io.migrate import migrate
 from tests import harness
+from tests.harness_cluster import Cluster, cluster_in
 
 # Time says nothing on a machine that servers and tests share.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -58,6 +59,13 @@ def empty_database(stack: Stack) -> Iterator[str]:
     name = harness.create_database(stack.postgres)
     yield harness.database_url(stack.postgres, name)
     harness.drop_database(stack.postgres, name)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of Valkey that the tests of a module share; each of them begins with `Cluster.empty`."""
+    with cluster_in(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ local function try(name, ...)
   local said = redis.pcall(name, ...)
   if type(said) == 'table' and said.err then refused[#refused + 1] = name .. ': ' .. said.err end
 end
+try('INFO', 'server')
 try('HSET', key, 'generation', '0')
 try('HSETNX', key, 'newest', '0')
 try('HGET', key, 'generation')

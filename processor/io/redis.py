@@ -1,22 +1,43 @@
-"""The connection to Redis (or Valkey): scripts, the server's identity and its clock, driver errors translated once."""
+"""The connection to Redis (or Valkey), one server or a cluster: scripts, clock, driver errors translated once."""
 
+import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from msgspec import Struct
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import NoScriptError, ResponseError
 
 from processor.failures import Retryable, StartRefused
+from processor.io.redis_client import FAILURES, Client, Single, address
+from processor.io.redis_cluster import Cluster
+from processor.settings import redis_urls
 
-_TIMEOUT_S = 2.0
 _CLOCK_EVERY_S = 60.0
 _HERE = Path(__file__).parent
+_SCRIPTS = ("windows_birth", "windows_read", "windows_begin", "windows_fill", "windows_write")
+
+
+class Call(Struct, frozen=True):
+    """A script in a shard, which is that of its one declared key."""
+
+    shard: int
+    key: str
+    args: Sequence[bytes]
+
+
+class Node(Struct, frozen=True):
+    """A server that holds windows."""
+
+    address: str
+    policy: str
+    """What it does when its memory is full: all but `noeviction` loses windows unnoticed."""
+    used_bytes: int
+    limit_bytes: int
+    """0: none."""
 
 
 @asynccontextmanager
@@ -24,7 +45,7 @@ async def translated() -> AsyncIterator[None]:
     """Raises `Retryable` for whatever another try may mend."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         if isinstance(error, ResponseError) and str(error).startswith(
             ("WRONGPASS", "NOPERM", "NOAUTH")
         ):
@@ -33,99 +54,120 @@ async def translated() -> AsyncIterator[None]:
 
 
 class Server:
-    """One Redis server.  Every method raises `Retryable` while it is away."""
+    """One Redis server, or a cluster.  Every method raises `Retryable` while what it needs of it is away."""
 
-    def __init__(self, client: "redis.asyncio.Redis", scripts: dict[str, str]) -> None:
-        self._client = client
-        self._sources = scripts
-        self._digests: dict[str, str] = {}
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._sources = {name: _source(name) for name in _SCRIPTS}
+        self._digests = {
+            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            for name, source in self._sources.items()
+        }
         self._clock: tuple[float, int] | None = None
-        self.identity = b""
-        """Process and replication history of the server; another one may have lost writes."""
 
     @classmethod
     async def connect(cls, url: str) -> "Server":
-        """Raises `StartRefused` where the server cannot be used: away, access denied, or free to evict windows."""
-        scripts = {path.stem: path.read_text() for path in _HERE.glob("windows_*.lua")}
-
-        async def greet(connection: AbstractConnection) -> None:
-            await server._greet(connection)
-
-        try:
-            client = redis.asyncio.Redis.from_url(
-                url,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=Retry(ConstantBackoff(0.05), 1),
-                decode_responses=False,
-                redis_connect_func=greet,
-                max_connections=16,
-            )
-        except ValueError as error:
-            raise StartRefused(f"REDIS_URL is not a Redis URL: {error}") from error
-        server = cls(client, scripts)
+        """Raises `StartRefused` where it cannot be used: away, access denied, or free to evict windows."""
         try:
             async with translated():
-                memory = await client.info("memory")
+                server = cls(await connected(url))
         except Retryable as error:
-            await server.close()
             raise StartRefused(f"cannot use Redis: {error.reason}; check REDIS_URL") from error
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
+        try:
+            await server._refuse_eviction()
+        except BaseException:
             await server.close()
-            reason = f"Redis may evict windows (maxmemory-policy {policy}): run `CONFIG SET maxmemory-policy noeviction`"
-            raise StartRefused(reason)
+            raise
         return server
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self.client.close()
 
-    async def _greet(self, connection: AbstractConnection) -> None:
-        """Learns on every new connection whom it speaks to: after a failover or a restart the answer is another."""
-        await connection.on_connect()
-        fields: list[bytes] = []
-        for section, names in (("server", (b"run_id:",)), ("replication", (b"master_replid:",))):
-            await connection.send_command("INFO", section)
-            lines: bytes = await connection.read_response()
-            fields += [line.strip() for line in lines.splitlines() if line.startswith(names)]
-        self.identity = b" ".join(fields)
+    @property
+    def tags(self) -> Sequence[str]:
+        """The hash tag of each shard."""
+        return self.client.tags
 
-    async def identify(self) -> None:
-        """Asks the server that answers now who it is: its history may have changed behind connections that stand."""
+    async def run(self, script: str, calls: Sequence[Call]) -> list[Any]:
+        """The reply of the script to each call."""
+        digest = self._digests[script]
         async with translated():
-            server = await self._client.info("server")
-            replication = await self._client.info("replication")
-        self.identity = (
-            f"run_id:{server['run_id']} master_replid:{replication['master_replid']}".encode()
-        )
-
-    async def run(self, script: str, key: str, *args: bytes) -> Any:
-        """The reply of a script; it has one declared key, the sentinel whose shard all its windows are in."""
-        async with translated(), self._leaving_replicas():
-            digest = self._digests.get(script)
-            if digest is not None:
-                try:
-                    return await self._client.evalsha(digest, 1, key, *args)
-                except NoScriptError:
-                    pass  # flushed or another server: loaded again below
-            digest = self._digests[script] = await self._client.script_load(self._sources[script])
-            return await self._client.evalsha(digest, 1, key, *args)
-
-    @asynccontextmanager
-    async def _leaving_replicas(self) -> AsyncIterator[None]:
-        """A primary that became a replica keeps its connections: new ones find who is primary now, and its identity."""
-        try:
-            yield
-        except ReadOnlyError:
-            await self._client.connection_pool.disconnect()
-            raise
+            replies = await self._send("EVALSHA", digest, calls)
+            unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:  # flushed, or another server
+                again = await self._send("EVAL", self._sources[script], [calls[n] for n in unknown])
+                for n, reply in zip(unknown, again, strict=True):
+                    replies[n] = reply
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
 
     async def now(self) -> int:
-        """The server's clock, ms: keys expire by it, whatever clock this machine has."""
+        """The clock by which keys expire, ms, whatever this machine has; of several the one furthest ahead."""
         elapsed = time.monotonic()
         if self._clock is None or elapsed - self._clock[0] > _CLOCK_EVERY_S:
             async with translated():
-                seconds, micros = await self._client.time()
-            self._clock = (elapsed, seconds * 1000 + micros // 1000)
+                times = (await self.client.each("TIME")).values()
+            self._clock = (elapsed, max(s * 1000 + micros // 1000 for s, micros in times))
         taken, at = self._clock
         return at + int((elapsed - taken) * 1000)
+
+    async def nodes(self) -> list[Node]:
+        """The servers that take writes, as they are set up now."""
+        async with translated():
+            told = await self.client.each("INFO", "memory")
+        return [
+            Node(
+                node,
+                memory.get("maxmemory_policy", "noeviction"),
+                memory.get("used_memory", 0),
+                memory.get("maxmemory", 0),
+            )
+            for node, memory in told.items()
+        ]
+
+    async def _send(self, command: str, script: str, calls: Sequence[Call]) -> list[Any]:
+        return await self.client.send(
+            [(call.shard, (command, script, 1, call.key, *call.args)) for call in calls]
+        )
+
+    async def _refuse_eviction(self) -> None:
+        try:
+            nodes = await self.nodes()
+        except Retryable as error:
+            raise StartRefused(f"cannot use Redis: {error.reason}; check REDIS_URL") from error
+        for node in nodes:
+            if node.policy != "noeviction":
+                raise StartRefused(
+                    f"Redis at {node.address} may evict windows (maxmemory-policy {node.policy}):"
+                    " run `CONFIG SET maxmemory-policy noeviction` there"
+                )
+
+
+async def connected(url: str) -> Client:
+    """A client of what is there: the first server named that answers says whether it is one of a cluster."""
+    urls = redis_urls(url)
+    failed: Exception = Unreachable("no server is named")
+    for one in urls:
+        single = Single(one)
+        try:
+            about = await single.redis.info("cluster")
+        except FAILURES as error:
+            failed = error
+            await single.close()
+            continue
+        if not about.get("cluster_enabled") and len(urls) == 1:
+            return single
+        await single.close()
+        if about.get("cluster_enabled"):
+            return await Cluster.connect(urls)
+        raise StartRefused(
+            f"REDIS_URL names several servers, which is for a cluster, and {address(one)} is of none"
+        )
+    raise failed
+
+
+def _source(script: str) -> str:
+    """Every script begins alike: with who the server is and what is in force."""
+    return (_HERE / "windows_shard.lua").read_text() + (_HERE / f"{script}.lua").read_text()

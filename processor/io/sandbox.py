@@ -16,7 +16,7 @@ from processor.failures import Retryable, StartRefused
 from processor.io.kafka import Cluster, connected, translated
 from processor.io.kafka_topics import create_topics
 from processor.io.postgres import connecting
-from processor.settings import Settings
+from processor.settings import Settings, redis_urls
 
 _NUMBERS = range(1, 16)
 _TAKEN = "sandbox"
@@ -60,6 +60,8 @@ async def own_redis(server: str) -> AsyncIterator[str]:
     from redis.asyncio import from_url  # noqa: PLC0415  # slow to import, and rarely needed
     from redis.exceptions import RedisError  # noqa: PLC0415
 
+    if len(redis_urls(server)) > 1:
+        raise StartRefused("the demo needs one Redis server: a cluster has no logical databases")
     try:
         url = await _empty(server, from_url)
     except (RedisError, OSError) as error:

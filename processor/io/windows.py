@@ -2,21 +2,24 @@
 
 `read` answers what is committed about events, and alone creates windows; `write` adds facts of committed rows to the windows that
 `read` saw.  Both may be repeated at any time.  The scripts beside this file do the work, one call for a shard and a direction.
+
+All windows of a lead are in one shard, of which a single server has one.  Each shard has a sentinel of its own: what a node of a
+cluster loses is lost by its shards alone, and they alone begin again.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Struct, msgpack, structs
 
 from processor import telemetry
 from processor.failures import Retryable
-from processor.io.past import Past, Window
-from processor.io.redis import Server
+from processor.io.past import Contents, Past
+from processor.io.redis import Call, Server
+from processor.io.windows_touched import Touched, by_shard, chunks, member, touched_by, window_of
 from processor.ports import Fact
-from processor.pure.types import Case, Root, Seen, VelocityFilter
+from processor.pure.types import Case, Seen, VelocityFilter
 
 LAYOUT = "w1"
 """Version of keys and members: another layout never reads these."""
@@ -25,8 +28,6 @@ OUTAGE_MS = 24 * 3600 * 1000
 CLOCK_MS = 60_000
 """How far what a call believes of the server's clock may lag when a window expires."""
 _NEVER = 2**53 - 1
-_SENTINEL = f"{LAYOUT}:{{0}}"
-PREFIX = _SENTINEL + ":"
 _TRIES = 20
 _LATE_HELD = -2
 """How the script says that it holds an event which it cannot judge."""
@@ -39,49 +40,51 @@ _Late: TypeAlias = tuple[int, int, bool]
 """Case number, filter number, and whether Redis holds the event: to be judged from Postgres."""
 
 
-class _Touched(Struct):
-    """A window with the events that touch it: (case number, number of the filter in the case)."""
+class _Request(Struct):
+    """What a script is asked in a shard: its words, and the ids they are about."""
 
-    org_unit: str
-    root: Root
-    velocity: VelocityFilter
-    at: list[tuple[int, int]]
+    shard: int
+    words: list[object]
+    ids: Sequence[bytes] = ()
+
+
+class _Built(Struct):
+    """A window that is being built."""
+
+    touched: Touched
+    newest: int
+    """The newest event time at hand."""
+    expire: int
+    mark: str = ""
+    """What says in Redis that it is."""
+    held: Contents = Contents(0, (), ())
 
     @property
-    def window(self) -> Window:
-        """The window by itself."""
-        return Window(self.org_unit, self.root.lead_id, self.root.epoch, self.velocity)
-
-    @property
-    def suffix(self) -> str:
-        """Names the window within a generation; ids hold no NUL."""
-        root = self.root
-        return f"{self.velocity.revision}:{root.epoch}:{self.org_unit}\0{root.lead_id}"
+    def shard(self) -> int:
+        """That of the window."""
+        return self.touched.shard
 
 
 class Windows:
-    """The windows of one Redis server, backed by the past in Postgres."""
+    """The windows in Redis, backed by the past in Postgres."""
 
     def __init__(self, server: Server, past: Past, lateness_ms: int) -> None:
         self._server = server
         self._past = past
         self._lateness_ms = lateness_ms
+        self._sentinels = [f"{LAYOUT}:{{{tag}}}" for tag in server.tags]
 
     async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
         """What the committed past says: for each case one answer for each filter it watches."""
         answers = [[_CALM] * len(case.watching) for case in cases]
         late: list[_Late] = []
-        wanted = _touched(cases)
+        wanted = touched_by(cases, len(self._sentinels))
         now = await self._server.now() if wanted else 0
         for _ in range(_TRIES):
             if not wanted:
                 break
-            wanted = [
-                t
-                for chunk in _chunks(wanted)
-                for t in await self._read(cases, chunk, (answers, late), now)
-            ]
-            for chunk in _chunks(wanted, _BUILT_A_CALL):
+            wanted = await self._read(cases, wanted, (answers, late), now)
+            for chunk in chunks(wanted, _BUILT_A_CALL):
                 await self._build(cases, chunk, now)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")
@@ -92,9 +95,8 @@ class Windows:
     async def write(self, facts: Sequence[Fact]) -> None:
         """Adds facts of committed rows.  Windows that are gone since they were read are read, so created, again."""
         for _ in range(_TRIES):
-            gone: set[int] = set()
-            for chunk in _chunks(_touched([fact.case for fact in facts])):
-                gone |= await self._write(facts, chunk)
+            cases = [fact.case for fact in facts]
+            gone = await self._write(facts, touched_by(cases, len(self._sentinels)))
             if not gone:
                 return
             facts = [facts[n] for n in sorted(gone)]
@@ -104,42 +106,53 @@ class Windows:
     async def _read(
         self,
         cases: Sequence[Case],
-        wanted: Sequence[_Touched],
+        wanted: Sequence[Touched],
         into: tuple[list[list[Seen]], list[_Late]],
         now: int,
-    ) -> list[_Touched]:
+    ) -> list[Touched]:
         """Fills in the answers of complete windows; the windows that have to be built."""
-        ids = b"".join([member(cases[n].event.id) for touched in wanted for n, _ in touched.at])
-        questions = [PREFIX, *(self._question(cases, touched, now) for touched in wanted)]
-        while (reply := await self._ask(questions, ids)) is False:
-            await self._bear()
-        missing: list[_Touched] = []
-        for touched, answer in zip(wanted, reply, strict=True):
-            if answer is False:
-                missing.append(touched)
-            elif answer:
-                _fill_in(into, touched, answer)
+        parts = by_shard(wanted, _WINDOWS_A_CALL)
+        requests = [
+            _Request(
+                part[0].shard,
+                [self._question(cases, touched, now) for touched in part],
+                [event_id for touched in part for event_id in touched.ids(cases)],
+            )
+            for part in parts
+        ]
+        missing: list[Touched] = []
+        for part, reply in zip(parts, await self._ask(requests), strict=True):
+            for touched, answer in zip(part, reply, strict=True):
+                if answer is False:
+                    missing.append(touched)
+                elif answer:
+                    _fill_in(into, touched, answer)
         return missing
 
-    async def _ask(self, questions: list[Any], ids: bytes) -> Any:
-        """The answer of the server that was meant: the call itself may have found another behind a new connection."""
-        while True:
-            server = self._server.identity
-            reply = await self._call("windows_read", questions, ids, server)
-            if server == self._server.identity:
-                return reply
+    async def _ask(self, requests: Sequence[_Request]) -> list[Any]:
+        """The answers, once every shard that is asked has a generation in force."""
+        replies = await self._call("windows_read", requests)
+        while unborn := [n for n, reply in enumerate(replies) if reply is False]:
+            await self._bear(dict.fromkeys(requests[n].shard for n in unborn))
+            again = await self._call("windows_read", [requests[n] for n in unborn])
+            for n, reply in zip(unborn, again, strict=True):
+                replies[n] = reply
+        return replies
 
-    async def _call(self, script: str, request: list[Any], ids: bytes, *more: bytes) -> Any:
-        return msgpack.decode(
-            await self._server.run(script, _SENTINEL, msgpack.encode(request), ids, *more)
-        )
+    async def _call(self, script: str, requests: Sequence[_Request]) -> list[Any]:
+        calls = []
+        for request in requests:
+            sentinel = self._sentinels[request.shard]
+            words = msgpack.encode([sentinel + ":", *request.words])
+            calls.append(Call(request.shard, sentinel, (words, b"".join(request.ids))))
+        return [msgpack.decode(reply) for reply in await self._server.run(script, calls)]
 
-    def _question(self, cases: Sequence[Case], touched: _Touched, now: int) -> list[object]:
+    def _question(self, cases: Sequence[Case], touched: Touched, now: int) -> list[object]:
         velocity = touched.velocity
         trust = max(
             -_NEVER if velocity.newest is None else velocity.newest, now - self._keep_ms(velocity)
         )
-        times = [cases[n].event.occurred_at for n, _ in touched.at]
+        times = touched.times(cases)
         return [
             touched.suffix,
             velocity.window_ms,
@@ -157,72 +170,105 @@ class Windows:
         """A window outlives each of its members by what it keeps: one that expired held nothing later than now minus that."""
         return max(now, newest) + self._keep_ms(velocity) + CLOCK_MS
 
-    async def _bear(self) -> None:
-        """Begins a generation; what absent windows may be trusted past is read after its birth."""
-        await self._server.identify()
-        fresh, server = secrets.token_hex(4).encode(), self._server.identity
-        generation: bytes = await self._server.run(
-            "windows_birth", _SENTINEL, fresh, server, b"", b""
-        )
+    async def _bear(self, shards: Collection[int]) -> None:
+        """Begins generations; what absent windows may be trusted past is read after their birth."""
+        fresh = secrets.token_hex(4).encode()
+        generations = await self._birth(dict.fromkeys(shards, (fresh, b"", b"")))
         newest = await self._past.newest()
         stored = str(-_NEVER if newest is None else newest).encode()
-        # Another name: were the sentinel lost meanwhile, the generation begun now must not get what was read before it.
+        # Another name: were a sentinel lost meanwhile, the generation begun now must not get what was read before it.
         fresh = secrets.token_hex(4).encode()
-        await self._server.run("windows_birth", _SENTINEL, fresh, server, generation, stored)
+        born = zip(shards, generations, strict=True)
+        await self._birth({shard: (fresh, generation, stored) for shard, generation in born})
 
-    async def _build(self, cases: Sequence[Case], wanted: Sequence[_Touched], now: int) -> None:
+    async def _birth(self, births: Mapping[int, Sequence[bytes]]) -> list[bytes]:
+        """The generations in force."""
+        calls = [Call(shard, self._sentinels[shard], args) for shard, args in births.items()]
+        return await self._server.run("windows_birth", calls)
+
+    async def _build(self, cases: Sequence[Case], wanted: Sequence[Touched], now: int) -> None:
         """Builds windows from Postgres: marked first, so that nothing committed meanwhile is missed."""
         telemetry.WINDOW_REBUILDS.inc(len(wanted))
-        newest = [max(cases[n].event.occurred_at for n, _ in touched.at) for touched in wanted]
-        expire = [
-            self._expire(touched.velocity, now, at)
-            for touched, at in zip(wanted, newest, strict=True)
-        ]
-        begin = [
-            PREFIX,
-            secrets.token_hex(8),
-            *([t.suffix, at] for t, at in zip(wanted, expire, strict=True)),
-        ]
-        marks = await self._call("windows_begin", begin, b"")
-        if marks is False:
-            return  # lost again: the next read sees it
-        building = [n for n, mark in enumerate(marks) if mark is not False]
-        contents = await self._past.windows(
-            [(wanted[n].window, newest[n]) for n in building], self._lateness_ms
+        newest = [max(touched.times(cases)) for touched in wanted]
+        building = await self._begin(
+            [
+                _Built(touched, at, self._expire(touched.velocity, now, at))
+                for touched, at in zip(wanted, newest, strict=True)
+            ]
         )
-        ids: list[bytes] = []
-        fill: list[object] = [PREFIX]
-        for n, held in zip(building, contents, strict=True):
-            ids += [member(event_id) for _, event_id in held.members]
-            ids += [member(event_id) for _, event_id, _ in held.exceeding]
-            times = [at for at, _ in held.members]
-            exceeding = [x for at, _, burst in held.exceeding for x in (at, burst)]
-            fill.append([wanted[n].suffix, marks[n], held.floor, expire[n], times, exceeding])
-        await self._call("windows_fill", fill, b"".join(ids))
+        contents = await self._past.windows(
+            [(built.touched.window, built.newest) for built in building], self._lateness_ms
+        )
+        filled = zip(building, contents, strict=True)
+        await self._fill([structs.replace(built, held=held) for built, held in filled])
+
+    async def _begin(self, wanted: Sequence[_Built]) -> list[_Built]:
+        """Marks windows; those that nobody has completed since."""
+        token, parts = secrets.token_hex(8), by_shard(wanted, _BUILT_A_CALL)
+        requests = [
+            _Request(part[0].shard, [token, *([b.touched.suffix, b.expire] for b in part)])
+            for part in parts
+        ]
+        marked: list[_Built] = []
+        for part, marks in zip(parts, await self._call("windows_begin", requests), strict=True):
+            if marks is not False:  # else lost again: the next read sees it
+                marked += [
+                    structs.replace(built, mark=mark)
+                    for built, mark in zip(part, marks, strict=True)
+                    if mark is not False
+                ]
+        return marked
+
+    async def _fill(self, building: Sequence[_Built]) -> None:
+        """Completes windows with what Postgres remembers, where their marks still stand."""
+        requests = []
+        for part in by_shard(building, _BUILT_A_CALL):
+            ids: list[bytes] = []
+            words: list[object] = []
+            for built in part:
+                held = built.held
+                ids += [member(event_id) for _, event_id in held.members]
+                ids += [member(event_id) for _, event_id, _ in held.exceeding]
+                times = [at for at, _ in held.members]
+                exceeding = [x for at, _, burst in held.exceeding for x in (at, burst)]
+                suffix = built.touched.suffix
+                words.append([suffix, built.mark, held.floor, built.expire, times, exceeding])
+            requests.append(_Request(part[0].shard, words, ids))
+        await self._call("windows_fill", requests)
 
     async def _judge_late(
         self, cases: Sequence[Case], late: Sequence[_Late], answers: list[list[Seen]]
     ) -> None:
         """Events whose time reaches below what their window holds are judged from Postgres."""
         telemetry.LATE_EVENTS.inc(len({n for n, _, _ in late}))
-        touches = [(_window(cases[n], cases[n].watching[f]), cases[n].event) for n, f, _ in late]
+        touches = [(window_of(cases[n], cases[n].watching[f]), cases[n].event) for n, f, _ in late]
         seen, stored = await self._past.around(touches, [case.event for case in cases])
         for n in stored:
             answers[n] = [structs.replace(answer, stored=True) for answer in answers[n]]
         for (n, f, cached), (count, burst) in zip(late, seen, strict=True):
             answers[n][f] = Seen(count, cached, from_store=True, stored=n in stored, burst_id=burst)
 
-    async def _write(self, facts: Sequence[Fact], touched: Sequence[_Touched]) -> set[int]:
+    async def _write(self, facts: Sequence[Fact], wanted: Sequence[Touched]) -> set[int]:
         """Numbers of the facts whose windows are missing."""
-        now = await self._server.now()
-        ids = b"".join([member(facts[n].case.event.id) for t in touched for n, _ in t.at])
-        missing = await self._call(
-            "windows_write", [PREFIX, *(self._addition(facts, t, now) for t in touched)], ids
-        )
-        lost = touched if missing is False else [touched[number - 1] for number in missing]
-        return {n for t in lost for n, _ in t.at}
+        if not wanted:
+            return set()
+        now, cases = await self._server.now(), [fact.case for fact in facts]
+        parts = by_shard(wanted, _WINDOWS_A_CALL)
+        requests = [
+            _Request(
+                part[0].shard,
+                [self._addition(facts, touched, now) for touched in part],
+                [event_id for touched in part for event_id in touched.ids(cases)],
+            )
+            for part in parts
+        ]
+        gone: set[int] = set()
+        for part, missing in zip(parts, await self._call("windows_write", requests), strict=True):
+            lost = part if missing is False else [part[number - 1] for number in missing]
+            gone |= {n for touched in lost for n, _ in touched.at}
+        return gone
 
-    def _addition(self, facts: Sequence[Fact], touched: _Touched, now: int) -> list[object]:
+    def _addition(self, facts: Sequence[Fact], touched: Touched, now: int) -> list[object]:
         velocity = touched.velocity
         times = [facts[n].case.event.occurred_at for n, _ in touched.at]
         bursts = None
@@ -239,39 +285,8 @@ class Windows:
         ]
 
 
-def member(event_id: str) -> bytes:
-    """How windows know an event."""
-    return blake2b(event_id.encode(), digest_size=16).digest()
-
-
-def _window(case: Case, velocity: VelocityFilter) -> Window:
-    return Window(case.event.org_unit, case.root.lead_id, case.root.epoch, velocity)
-
-
-def _touched(cases: Sequence[Case]) -> list[_Touched]:
-    found: dict[tuple[str, str, int, int], _Touched] = {}
-    for n, case in enumerate(cases):
-        if case.watching:
-            org_unit, root = case.event.org_unit, case.root
-            for f, velocity in enumerate(case.watching):
-                key = (org_unit, root.lead_id, root.epoch, velocity.revision)
-                touched = found.get(key)
-                if touched is None:
-                    found[key] = _Touched(org_unit, root, velocity, [(n, f)])
-                else:
-                    touched.at.append((n, f))
-    return list(found.values())
-
-
-def _chunks(
-    touched: Sequence[_Touched], size: int = _WINDOWS_A_CALL
-) -> Iterator[Sequence[_Touched]]:
-    """Calls small enough not to hold up the server."""
-    return (touched[at : at + size] for at in range(0, len(touched), size))
-
-
 def _fill_in(
-    into: tuple[list[list[Seen]], list[_Late]], touched: _Touched, answer: list[Any]
+    into: tuple[list[list[Seen]], list[_Late]], touched: Touched, answer: list[Any]
 ) -> None:
     answers, late = into
     keep_first = touched.velocity.keep_first

@@ -1,10 +1,9 @@
 -- Marks absent windows as being built, before the rows are read: from here on `write` adds to them, so that what is committed after
 -- the rows were read is not missed.  A window that somebody else builds keeps his token: whoever finishes first completes it.
 --
--- KEYS[1]  the sentinel of the shard
 -- ARGV[1]  msgpack: {key prefix, token, {suffix, expire at}, ...}
--- Returns  msgpack: {token, ...}, false for a window that is complete by now; false alone where the sentinel is gone
-local generation = redis.call('HGET', KEYS[1], 'generation')
+-- Returns  msgpack: {token, ...}, false for a window that is complete by now; false alone where the sentinel has to be born
+local generation = in_force()
 if not generation then return cmsgpack.pack(false) end
 local request = cmsgpack.unpack(ARGV[1])
 local prefix, token = request[1] .. generation .. ':', request[2]

@@ -1,11 +1,10 @@
 -- Adds what Postgres remembers to windows being built and completes them.  Rows were read after the marker stood, and everything
 -- committed since was added by `write`: if the same marker still stands, nothing is missing above the floor.
 --
--- KEYS[1]  the sentinel of the shard
 -- ARGV[1]  msgpack: {key prefix, {suffix, token, floor, expire at, times, {time, burst, ...} of exceeding events}, ...}
 -- ARGV[2]  ids, 16 bytes each: for each window those of its members, then those of its exceeding events
 -- Returns  msgpack: how many of them it completed
-local generation = redis.call('HGET', KEYS[1], 'generation')
+local generation = in_force()
 if not generation then return cmsgpack.pack(0) end
 local request = cmsgpack.unpack(ARGV[1])
 local prefix = request[1] .. generation .. ':'
@@ -34,13 +33,15 @@ for n = 2, #request do
   if redis.call('ZRANGE', key, 0, 0)[1] == 'B' .. token then
     -- A write meanwhile may have brought something later.  Asked first: a key that is emptied forgets when it expires.
     expire = math.max(expire, redis.call('PEXPIRETIME', key))
-    add(key, members)
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', floor)
-    redis.call('ZADD', key, floor, 'C')
-    redis.call('PEXPIREAT', key, expire)
+    -- Completed last: in a slot that is moving each of these commands may find its key gone, and end the script.
     add(key .. ':x', exceeding)
     redis.call('ZREMRANGEBYSCORE', key .. ':x', '-inf', floor)
     redis.call('PEXPIREAT', key .. ':x', expire)
+    add(key, members)
+    redis.call('PEXPIREAT', key, expire)
+    redis.call('ZREMRANGEBYSCORE', key, '(-inf', floor)
+    redis.call('ZADD', key, floor, 'C')
+    redis.call('ZREM', key, 'B' .. token)
     completed = completed + 1
   end
 end

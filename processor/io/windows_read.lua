@@ -1,28 +1,20 @@
-#!lua
--- Without flags the line above makes a replica refuse it: what it holds may be about to be lost.
---
 -- What windows say about events: read-only but for the creation of windows that are known to be empty.
 --
 -- A window is a sorted set: members are 16-byte event ids, scores event times (ms).  Its first element is a marker whose score is
 -- the floor: every member above it is held.  'C' marks a complete window; 'B' and a token one that is being built.
 -- Only times in integers: (t - w, t] is [t - w + 1, t].
 --
--- KEYS[1]  the sentinel of the shard: generation, server identity, newest event time stored at its birth
 -- ARGV[1]  msgpack: {key prefix, {suffix, w, n, keep first, trust, expire at, times}, ...}
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each (msgpack here knows no binary strings)
--- ARGV[3]  the identity of the server the caller believes to talk to
 -- Returns  msgpack: {answer, ...}, or false where the sentinel has to be (re)born.  An answer is
 --          0      no event of this call can exceed here
 --          false  the window has to be built
 --          {v..}  per event: 2 * min(members in its window, n + 1) + (it is one of them); below the floor -1, or -2 for a member;
 --                 for keep-first filters each v is followed by a burst id, or ''
-local sentinel = redis.call('HMGET', KEYS[1], 'generation', 'server', 'newest')
-if not sentinel[1] or sentinel[2] ~= ARGV[3] or not sentinel[3] then
-  return cmsgpack.pack(false)
-end
-local newest = tonumber(sentinel[3])
+local generation, newest = in_force()
+if not generation then return cmsgpack.pack(false) end
 local request = cmsgpack.unpack(ARGV[1])
-local prefix = request[1] .. sentinel[1] .. ':'
+local prefix = request[1] .. generation .. ':'
 local out, at = {}, 0  -- at: how many ids are used up
 
 for n = 2, #request do

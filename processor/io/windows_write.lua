@@ -1,15 +1,14 @@
 -- Adds facts of committed rows to windows that exist; creates none, so that a loss in between leaves no window that looks whole.
 -- Adding a fact again, late or by a suspended worker is harmless.
 --
--- KEYS[1]  the sentinel of the shard
 -- ARGV[1]  msgpack: {key prefix, {suffix, w, n, lateness, expire at, times, bursts}, ...}; only keep-first filters have bursts:
 --          for each event the burst of one that exceeded, else ''
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each
--- Returns  msgpack: the numbers of the windows that are missing, from 1; false where the sentinel is
+-- Returns  msgpack: the numbers of the windows that are missing, from 1; false where the sentinel has to be born
 --
 -- Bounded: of each window-aligned slice the first and last n + 1 members stay, of exceeding events the first and last; nothing
 -- older than newest - w - lateness does.  A window spans two slices at most, so min(count, n + 1) stays exact above the floor.
-local generation = redis.call('HGET', KEYS[1], 'generation')
+local generation = in_force()
 if not generation then return cmsgpack.pack(false) end
 local request = cmsgpack.unpack(ARGV[1])
 local prefix = request[1] .. generation .. ':'

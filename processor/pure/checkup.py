@@ -19,8 +19,10 @@ _OFF_MS, _FAR_OFF_MS = 1_000, 60_000
 
 
 class Redis(Struct, frozen=True):
-    """What a Redis said of itself."""
+    """What a Redis server said of itself."""
 
+    where: str
+    """Which one, where there are several."""
     name: str
     version: str
     role: str
@@ -28,8 +30,6 @@ class Redis(Struct, frozen=True):
     limit: int
     """Bytes; 0: none."""
     used: int
-    refused: Sequence[str]
-    """Commands of the scripts that the user may not run, each with the server's sentence."""
 
 
 class Postgres(Struct, frozen=True):
@@ -65,35 +65,39 @@ class Rights(Struct, frozen=True):
 
 
 def redis(told: Redis) -> Iterator[Finding]:
-    """Version, role, memory and rights."""
-    what = f"{told.name} {told.version}"
+    """Version, role and memory of a server."""
+    part, what = f"redis{told.where}", f"{told.name} {told.version}"
     if int(told.version.split(".")[0]) < OLDEST_REDIS:
-        yield fault("redis", what, f"run version {OLDEST_REDIS} or later")
+        yield fault(part, what, f"run version {OLDEST_REDIS} or later")
     elif told.role != "master":
-        yield fault("redis", f"{what} is a replica", "let REDIS_URL name the primary")
+        yield fault(part, f"{what} is a replica", "let REDIS_URL name the primary")
     else:
-        yield ok("redis", what)
+        yield ok(part, what)
+    part = f"redis eviction{told.where}"
     if told.policy == "noeviction":
-        yield ok("redis eviction", "noeviction")
+        yield ok(part, "noeviction")
     else:
         said = f"it may evict windows (maxmemory-policy {told.policy})"
-        yield fault("redis eviction", said, "run CONFIG SET maxmemory-policy noeviction")
+        yield fault(part, said, "run CONFIG SET maxmemory-policy noeviction")
     yield _memory(told)
-    if told.refused:
-        todo = "let the user of REDIS_URL run EVALSHA, SCRIPT LOAD, INFO, TIME and what the scripts call"
-        yield fault("redis permissions", "; ".join(told.refused), todo)
-    else:
-        yield ok("redis permissions", "every command of the scripts runs")
+
+
+def redis_rights(refused: Sequence[str]) -> Finding:
+    """`refused` are commands of the scripts that the user may not run, each with the server's sentence."""
+    if refused:
+        todo = "let the user of REDIS_URL run EVALSHA, EVAL, INFO, TIME and what the scripts call"
+        return fault("redis permissions", "; ".join(refused), todo)
+    return ok("redis permissions", "every command of the scripts runs")
 
 
 def _memory(told: Redis) -> Finding:
-    used = f"{told.used >> 20} MB used"
+    part, used = f"redis memory{told.where}", f"{told.used >> 20} MB used"
     if not told.limit:
-        return ok("redis memory", f"{used}, no limit")
+        return ok(part, f"{used}, no limit")
     used += f" of {told.limit >> 20} MB"
     if told.used > _NEARLY_FULL * told.limit:
-        return fault("redis memory", used, "raise maxmemory: lanes wait while it is full")
-    return ok("redis memory", used)
+        return fault(part, used, "raise maxmemory: lanes wait while it is full")
+    return ok(part, used)
 
 
 def postgres(told: Postgres) -> Iterator[Finding]:

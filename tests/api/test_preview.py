@@ -84,7 +84,7 @@ async def test_a_preview_says_what_was_really_decided(api: Api) -> None:
     for seed in range(14):
         r = random.Random(seed)
         await connection.execute(_EMPTY)
-        await server._client.flushdb()
+        await server.client.each("FLUSHDB")
         world = RealWorld(api.owner, connection, server, r.choice((0, 500, 10_000)))
         world.rulebook = await Rulebook.load(api.owner, "velocity,metadata")
         kind, wanted = wanted_filter(r)

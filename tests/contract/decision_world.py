@@ -16,6 +16,7 @@ from processor.io import filters
 from processor.io.past import Contents, Past, Window
 from processor.io.postgres import Postgres
 from processor.io.redis import Server
+from processor.io.redis_client import Single
 from processor.io.rulebook import Rulebook
 from processor.io.store import Events
 from processor.io.windows import Windows
@@ -206,15 +207,16 @@ class RealWorld(World):
 
     @property
     def redis(self) -> "redis.asyncio.Redis":
-        """A client of the very server."""
-        return self.server._client
+        """A client of the very server, where it is one."""
+        assert isinstance(self.server.client, Single)
+        return self.server.client.redis
 
     async def filters(self, *documents: dict[str, Any], org_unit: str = ORG) -> None:
         await filters.apply(self.postgres, file(**{org_unit: list(documents)}), "ann")
         await self.rulebook.reload()
 
     async def lose(self) -> None:
-        await self.redis.flushdb()
+        await self.server.client.each("FLUSHDB")
 
     async def merge(self, target: str, *sources: str) -> None:
         insert = "INSERT INTO lead_redirects VALUES ($1, $2, $3)"

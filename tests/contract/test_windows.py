@@ -1,4 +1,4 @@
-"""What windows say of the committed past, over the fake and over Redis with Postgres behind it."""
+"""What windows say of the committed past, over the fake and over Redis, one server or a cluster, with Postgres behind it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +18,7 @@ from tests.contract.decision_world import (
     scratch,
 )
 from tests.contract.filter_world import metadata, velocity
+from tests.harness_cluster import Cluster
 
 __all__ = ["scratch"]
 pytestmark = pytest.mark.contract
@@ -27,14 +28,21 @@ YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
 TIMES = [LONG_AGO, NOW, 0, -1_000_000_007, YEAR_1 + 31 * DAY, YEAR_9999 - 31 * DAY]
 
 
-@pytest.fixture(params=["fake", "real"])
+def _redis(request: pytest.FixtureRequest) -> str:
+    if request.param == "server":
+        return str(request.getfixturevalue("redis_url"))
+    cluster: Cluster = request.getfixturevalue("cluster")
+    cluster.empty()
+    return cluster.url
+
+
+@pytest.fixture(params=["fake", "server", "cluster"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Nothing has happened; windows keep LATENESS."""
     if request.param == "fake":
         yield FakeWorld(LATENESS)
         return
-    servers = (request.getfixturevalue("scratch"), request.getfixturevalue("redis_url"))
-    async with real_world(*servers, LATENESS) as world:
+    async with real_world(request.getfixturevalue("scratch"), _redis(request), LATENESS) as world:
         yield world
 
 

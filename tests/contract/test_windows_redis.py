@@ -12,7 +12,8 @@ from processor.failures import Retryable
 from processor.io.past import Past
 from processor.io.postgres import Postgres
 from processor.io.redis import Server
-from processor.io.windows import OUTAGE_MS, _touched, _window
+from processor.io.windows import OUTAGE_MS
+from processor.io.windows_touched import touched_by, window_of
 from processor.ports import Fact
 from processor.pure.types import Event, Ruling, Seen
 from processor.pure.velocity import decide
@@ -261,7 +262,7 @@ async def test_a_write_makes_no_window(world: RealWorld) -> None:
     await seen_by(world, NOW, lead_id="B")
     before = await world.sizes()
     facts = [Fact(ruling.case, ruling.facts) for ruling in rulings]
-    touched = _touched([fact.case for fact in facts])
+    touched = touched_by([fact.case for fact in facts])
     assert await world.windows._write(facts, touched) == {0}  # type: ignore[attr-defined]
     assert await world.sizes() == before
 
@@ -415,7 +416,7 @@ async def test_many_late_events_are_judged_in_parts_that_agree(world: RealWorld)
     events = [world.event(f"e{n}", lead_id=f"L{n}") for n in range(450)]
     await world.process(*events[:10])
     cases = await world.cases(*events)
-    touches = [(_window(case, case.watching[0]), case.event) for case in cases]
+    touches = [(window_of(case, case.watching[0]), case.event) for case in cases]
     postgres = HeardPostgres(world.postgres._pool)
     postgres.asked, postgres.after_first = [], nothing
     seen, stored = await Past(postgres).around(touches, events)

@@ -32,7 +32,7 @@ CONFIGS = {
     "message.timestamp.before.max.ms": "9223372036854775807",
 }
 TOPIC = Topic("events.raw", 8, 0, 3, 3, CONFIGS, 0x7FFF)
-REDIS = Redis("Valkey", "9.1.0", "master", "noeviction", 0, 1 << 20, ())
+REDIS = Redis("", "Valkey", "9.1.0", "master", "noeviction", 0, 1 << 20)
 POSTGRES = Postgres(
     18, "UTF8", False, False, {"fsync": "on", "synchronous_commit": "on"}, 3, 97, 6400
 )
@@ -183,7 +183,8 @@ def test_brokers_tell_their_age_by_what_they_speak(versions: dict[int, int], lev
         ({"role": "slave"}, "redis"),
         ({"policy": "allkeys-lru"}, "redis eviction"),
         ({"limit": 1 << 20}, "redis memory"),
-        ({"refused": ("ZADD: no",)}, "redis permissions"),
+        ({"version": "6.2.1", "where": " one:6379"}, "redis one:6379"),
+        ({"policy": "allkeys-lru", "where": " one:6379"}, "redis eviction one:6379"),
     ],
 )
 def test_a_redis_that_would_lose_windows_is_a_fault(more: dict[str, object], part: str) -> None:
@@ -191,6 +192,13 @@ def test_a_redis_that_would_lose_windows_is_a_fault(more: dict[str, object], par
     found = list(checkup.redis(replace(REDIS, **more)))
     assert [one.part for one in found if one.level == "fault"] == [part]
     assert levels(list(checkup.redis(REDIS))) == {"ok"}
+
+
+def test_a_command_of_the_scripts_that_is_refused_is_a_fault() -> None:
+    """It is named."""
+    found = checkup.redis_rights(["ZADD: no"])
+    assert (found.level, found.said) == ("fault", "ZADD: no")
+    assert checkup.redis_rights([]).level == "ok"
 
 
 @pytest.mark.parametrize(

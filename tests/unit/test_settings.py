@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from processor.failures import StartRefused
-from processor.settings import Settings, duration_ms
+from processor.settings import Settings, duration_ms, redis_urls
 
 DEFAULTS = {
     "kafka_bootstrap_servers": "127.0.0.1:9092",
@@ -152,6 +152,9 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
         ("REDIS_URL", "http://:hunter2@host"),
         ("REDIS_URL", "redis://:hunter2@host:port"),
         ("REDIS_URL", "redis://:hunter2@host:6379/cache"),
+        ("REDIS_URL", "redis://:hunter2@host:6379,other:port/0"),
+        ("REDIS_URL", "redis://:hunter2@host:6379,,other:6379"),
+        ("REDIS_URL", "redis://:hunter2@host:6379,"),
         ("DATABASE_URL", "mysql://user:hunter2@host/database"),
         ("DATABASE_URL", "user:hunter2@host"),
     ],
@@ -165,6 +168,29 @@ def test_a_bad_value_that_may_hold_a_secret_is_not_repeated(
         Settings.load()
     assert "hunter2" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("redis://host:6379/0", ["redis://host:6379/0"]),
+        ("unix:///run/redis.sock?db=1", ["unix:///run/redis.sock?db=1"]),
+        (
+            "rediss://u:p,w@one:6379, two:6380,[::1]:1/0?ssl_cert_reqs=none",
+            [
+                "rediss://u:p,w@one:6379/0?ssl_cert_reqs=none",
+                "rediss://u:p,w@two:6380/0?ssl_cert_reqs=none",
+                "rediss://u:p,w@[::1]:1/0?ssl_cert_reqs=none",
+            ],
+        ),
+    ],
+)
+def test_a_redis_url_may_name_several_servers(
+    monkeypatch: pytest.MonkeyPatch, url: str, servers: list[str]
+) -> None:
+    """They share everything else of it; a password may have commas."""
+    monkeypatch.setenv("REDIS_URL", url)
+    assert redis_urls(Settings.load().redis_url.get_secret_value()) == servers
 
 
 def test_secrets_are_not_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:

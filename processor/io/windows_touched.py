@@ -1,0 +1,97 @@
+"""Which windows a batch touches, and in which shard each of them is."""
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Protocol, TypeVar
+from zlib import crc32
+
+from msgspec import Struct
+
+from processor.io.past import Window
+from processor.pure.types import Case, Root, VelocityFilter
+
+T = TypeVar("T")
+
+
+class InShard(Protocol):
+    """Whatever is asked of one shard."""
+
+    @property
+    def shard(self) -> int: ...
+
+
+Of = TypeVar("Of", bound=InShard)
+
+
+class Touched(Struct):
+    """A window with the events that touch it: (case number, number of the filter in the case)."""
+
+    shard: int
+    org_unit: str
+    root: Root
+    velocity: VelocityFilter
+    at: list[tuple[int, int]]
+
+    @property
+    def window(self) -> Window:
+        """The window by itself."""
+        return Window(self.org_unit, self.root.lead_id, self.root.epoch, self.velocity)
+
+    @property
+    def suffix(self) -> str:
+        """Names the window within a generation; ids hold no NUL."""
+        root = self.root
+        return f"{self.velocity.revision}:{root.epoch}:{self.org_unit}\0{root.lead_id}"
+
+    def ids(self, cases: Sequence[Case]) -> list[bytes]:
+        """How the window knows these events, in turn."""
+        return [member(cases[n].event.id) for n, _ in self.at]
+
+    def times(self, cases: Sequence[Case]) -> list[int]:
+        """When they occurred."""
+        return [cases[n].event.occurred_at for n, _ in self.at]
+
+
+def member(event_id: str) -> bytes:
+    """How windows know an event."""
+    return blake2b(event_id.encode(), digest_size=16).digest()
+
+
+def window_of(case: Case, velocity: VelocityFilter) -> Window:
+    """The window that an event is judged by."""
+    return Window(case.event.org_unit, case.root.lead_id, case.root.epoch, velocity)
+
+
+def touched_by(cases: Sequence[Case], shards: int = 1) -> list[Touched]:
+    """Each window once."""
+    found: dict[tuple[str, str, int, int], Touched] = {}
+    for n, case in enumerate(cases):
+        if case.watching:
+            org_unit, root = case.event.org_unit, case.root
+            for f, velocity in enumerate(case.watching):
+                key = (org_unit, root.lead_id, root.epoch, velocity.revision)
+                touched = found.get(key)
+                if touched is None:
+                    shard = shard_of(org_unit, root.lead_id, shards) if shards > 1 else 0
+                    found[key] = Touched(shard, org_unit, root, velocity, [(n, f)])
+                else:
+                    touched.at.append((n, f))
+    return list(found.values())
+
+
+def shard_of(org_unit: str, lead_id: str, shards: int) -> int:
+    """Where all windows of a lead are: the same in every process, for ever."""
+    return crc32(f"{org_unit}\0{lead_id}".encode()) % shards
+
+
+def by_shard(asked: Sequence[Of], most: int) -> list[Sequence[Of]]:
+    """Parts of one shard each, small enough not to hold up its server."""
+    found: dict[int, list[Of]] = {}
+    for one in asked:
+        found.setdefault(one.shard, []).append(one)
+    return [part for own in found.values() for part in chunks(own, most)]
+
+
+def chunks(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Parts of at most so many."""
+    return (whole[at : at + size] for at in range(0, len(whole), size))
