@@ -21,7 +21,9 @@ from processor.io.kafka import Cluster, at_start, translated
 from processor.io.kafka_topics import require_topics
 from processor.io.migrate import check
 from processor.io.postgres import Postgres
+from processor.pure.engagement import Rules
 from processor.pure.places import Delivered
+from processor.pure.surges import SurgeRule
 from processor.settings import Settings
 from processor.waits import Waits
 
@@ -46,12 +48,17 @@ async def serve(settings: Settings) -> int:
     async with at_start(cluster) as admin:
         await require_topics(admin, [settings.enriched_topic, settings.engagement_topic])
     async with _postgres(settings) as postgres:
-        service = Engagement(
-            cluster, Store(postgres, settings.enriched_topic, settings.engagement_rules)
-        )
+        store = Store(postgres, settings.enriched_topic, rules(settings))
+        service = Engagement(cluster, store)
         _on_signals(service)
         async with telemetry.serving(settings.metrics_port, list, service.unready):
             return await service.run()
+
+
+def rules(settings: Settings) -> Rules:
+    """What counts how much."""
+    surge = SurgeRule(settings.surge_types, settings.surge_threshold, settings.surge_window_ms)
+    return Rules(settings.engagement_weights, surge)
 
 
 class Engagement:

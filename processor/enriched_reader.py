@@ -138,7 +138,7 @@ class Reader(faust.App):
         settings = cluster.settings
         super().__init__(
             f"{settings.consumer_group}.engagement",
-            broker=f"kafka://{settings.kafka_bootstrap_servers.replace(',', ';')}",
+            broker="kafka://",  # names the driver: the consumer is made by the cluster
             stream_buffer_maxsize=_BUFFERED,
             topic_allow_declare=False,
             topic_disable_leader=True,

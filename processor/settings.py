@@ -14,9 +14,6 @@ from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processor.failures import StartRefused
-from processor.pure.engagement import Rules
-from processor.pure.surges import SurgeRule
-from schemas import normalise_event_type
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PORTS = 65_536
@@ -67,8 +64,14 @@ def _database_url(value: object) -> object:
     return value
 
 
+def _type(text: str) -> str:
+    from schemas.names import normalise_event_type  # noqa: PLC0415 - commands without event types load no schemas
+
+    return normalise_event_type(text)
+
+
 def _types(text: str) -> frozenset[str]:
-    types = {normalise_event_type(one) for one in text.split(",")}
+    types = {_type(one) for one in text.split(",")}
     if "" in types:
         raise ValueError(text)
     return frozenset(types)
@@ -76,7 +79,7 @@ def _types(text: str) -> frozenset[str]:
 
 def _weights(text: str) -> Mapping[str, float]:
     pairs = [one.rpartition("=") for one in text.split(",")]
-    weights = {normalise_event_type(name): float(weight) for name, _, weight in pairs}
+    weights = {_type(name): float(weight) for name, _, weight in pairs}
     if len(weights) < len(pairs) or "" in weights:
         raise ValueError(text)
     if not all(0 <= weight <= _HEAVIEST for weight in weights.values()):
@@ -210,7 +213,7 @@ class Settings(BaseSettings):
         description="a whole number from 2 to 100",
     )
     surge_window_ms: DurationMs = Field(
-        default=_UNITS_MS["h"], validation_alias="SURGE_WINDOW", ge=1, description=_DURATION
+        default=_UNITS_MS["h"], validation_alias="SURGE_WINDOW", gt=0, description=_DURATION
     )
     api_host: str = Field(
         default="127.0.0.1",
@@ -233,12 +236,6 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise StartRefused(_sentence(cls, error)) from None
-
-    @property
-    def engagement_rules(self) -> Rules:
-        """What counts how much for the engagement service."""
-        surge = SurgeRule(self.surge_types, self.surge_threshold, self.surge_window_ms)
-        return Rules(self.engagement_weights, surge)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

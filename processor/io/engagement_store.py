@@ -94,7 +94,7 @@ class Store:
         org_units = sorted({e.org_unit for e in events} | {link.org_unit for link in links})
         if not org_units:
             return None, 0
-        await connection.execute(QUERIES["by_index"])
+        await connection.execute(QUERIES["by_keys"])
         await connection.execute(QUERIES["open_org_units"], org_units)
         await connection.execute(QUERIES["lock_org_units"], org_units)
         new = await _new(connection, events)

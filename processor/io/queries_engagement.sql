@@ -2,6 +2,11 @@
 -- Engagement: what a batch of the enriched topic makes of leads (engagement_store.py), all of it in one transaction.
 -- Arrays belong together by their places; times are milliseconds.
 
+-- name: by_keys
+-- Until the transaction ends: what a batch names is found key by key, however old the statistics are.
+SELECT set_config(name, 'off', true)
+FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'enable_bitmapscan']) AS name
+
 -- name: open_places
 INSERT INTO engagement_places (topic, partition, next_offset)
 SELECT $1, p, 0 FROM unnest($2::integer[]) AS p ORDER BY p ON CONFLICT DO NOTHING
@@ -64,9 +69,10 @@ WHERE s.ended_at >= ms_event(u.since - $5)
 -- Events of the types $4 around times $3 of roots: up to $6 before and after each, less than $5 away.
 SELECT DISTINCT u.org, u.root, e.id, e.occurred_at
 FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (org, root, at)
-CROSS JOIN LATERAL unnest(lead_class(u.org, u.root)) AS m (lead)
-JOIN engaged_leads l ON l.org_unit = u.org AND l.lead_id = m.lead
-    AND l.first_at < ms_event(u.at + $5) AND l.last_at > ms_event(u.at - $5)
+CROSS JOIN LATERAL (SELECT unnest(lead_class(u.org, u.root)) AS lead OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT FROM engaged_leads l WHERE l.org_unit = u.org AND l.lead_id = m.lead
+        AND l.first_at < ms_event(u.at + $5) AND l.last_at > ms_event(u.at - $5) OFFSET 0) l
 CROSS JOIN unnest($4::text[]) AS t (type)
 CROSS JOIN LATERAL (
     (SELECT id, occurred_at FROM engaged_events f
@@ -84,9 +90,10 @@ CROSS JOIN LATERAL (
 -- Surges told of roots around times $3.
 SELECT DISTINCT u.org, u.root, s.at
 FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (org, root, at)
-CROSS JOIN LATERAL unnest(lead_class(u.org, u.root)) AS m (lead)
-JOIN lead_surges s ON s.org_unit = u.org AND s.lead_id = m.lead
-    AND s.at > ms_event(u.at - $4) AND s.at < ms_event(u.at + 2 * $4)
+CROSS JOIN LATERAL (SELECT unnest(lead_class(u.org, u.root)) AS lead OFFSET 0) m
+CROSS JOIN LATERAL (
+    SELECT at FROM lead_surges s WHERE s.org_unit = u.org AND s.lead_id = m.lead
+        AND s.at > ms_event(u.at - $4) AND s.at < ms_event(u.at + 2 * $4) OFFSET 0) s
 
 -- name: add_events
 INSERT INTO engaged_events (org_unit, id, lead_id, event_type, occurred_at)
@@ -144,19 +151,26 @@ DELETE FROM engagement_outbox WHERE id = ANY ($1::bigint[])
 -- Leads as the API shows them (leads.py)
 
 -- name: ranked_leads
--- A page of the leads of an org unit by score; number 0 has their number alone.
-SELECT 0::bigint AS n, coalesce((SELECT leads FROM engaged_org_units WHERE org_unit = $1), 0) AS leads,
-    NULL AS lead_id, NULL::integer AS week, NULL::float8 AS total, NULL::bigint AS sessions,
+-- A page of the leads of an org unit by score, from place $2 up to $3 of them; number 0 has how many there are, alone.  Entries of the
+-- index are passed over from whichever end is nearer.
+WITH bounds AS MATERIALIZED (
+    SELECT t.leads, c.number, t.leads - $2::bigint - c.number AS behind
+    FROM (SELECT coalesce((SELECT leads FROM engaged_org_units WHERE org_unit = $1), 0) AS leads) t
+    CROSS JOIN LATERAL (SELECT least($3::bigint, greatest(t.leads - $2::bigint, 0)) AS number) c
+), page AS MATERIALIZED (
+    (SELECT lead_id, rank FROM lead_scores WHERE org_unit = $1 AND events > 0 ORDER BY rank DESC, lead_id
+    OFFSET $2 LIMIT (SELECT CASE WHEN $2::bigint <= behind THEN number ELSE 0 END FROM bounds))
+    UNION ALL
+    (SELECT lead_id, rank FROM lead_scores WHERE org_unit = $1 AND events > 0 ORDER BY rank, lead_id DESC
+    OFFSET (SELECT greatest(behind, 0) FROM bounds)
+    LIMIT (SELECT CASE WHEN $2::bigint <= behind THEN 0 ELSE number END FROM bounds))
+)
+SELECT 0::bigint AS n, leads, NULL AS lead_id, NULL::integer AS week, NULL::float8 AS total, NULL::bigint AS sessions,
     NULL::timestamptz AS first_at, NULL::timestamptz AS last_at
+FROM bounds
 UNION ALL
 SELECT p.n, NULL, p.lead_id, s.week, s.total, c.sessions, f.first_at, f.last_at
-FROM (
-    SELECT i.lead_id, row_number() OVER (ORDER BY i.rank DESC, i.lead_id) AS n
-    FROM (
-        SELECT lead_id, rank FROM lead_scores WHERE org_unit = $1 AND events > 0
-        ORDER BY rank DESC, lead_id OFFSET $2 LIMIT $3
-    ) i
-) p
+FROM (SELECT lead_id, row_number() OVER (ORDER BY rank DESC, lead_id) AS n FROM page) p
 JOIN lead_scores s ON s.org_unit = $1 AND s.lead_id = p.lead_id
 CROSS JOIN LATERAL (SELECT lead_class($1, p.lead_id) AS leads OFFSET 0) m
 CROSS JOIN LATERAL (

@@ -88,7 +88,7 @@ def test_the_locks_agree_so_one_virtual_environment_serves_every_command() -> No
 
 
 def test_the_changelog_speaks_of_the_version() -> None:
-    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = re.search(r"^## \[([0-9][^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest
     assert newest[1] == PROJECT["version"]
 
