@@ -7,12 +7,13 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 
 from processor import telemetry
+from processor.engagement_watch import LOOK_S, Watch
 from processor.enriched_reader import Reader
 from processor.failures import Retryable
 from processor.io.engagement_outbox import Outbox
@@ -30,14 +31,15 @@ from processor.waits import Waits
 log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
-LEAVE_S = 15.0
+JOIN_S = 20.0
+LEAVE_S = 12.0
 LAST_WORDS_S = 5.0
 
 
 def main(settings: Settings) -> int:
     """The exit code: 0 after a drain, 1 after a defect.  Raises `StartRefused`."""
     telemetry.configure_logging(settings.log_format)
-    for name in ("faust", "mode"):
+    for name in ("faust", "mode", "processor.enriched_reader"):  # Faust logs as whoever extends it
         logging.getLogger(name).setLevel(logging.WARNING)
     return asyncio.run(serve(settings))
 
@@ -52,7 +54,11 @@ async def serve(settings: Settings) -> int:
         service = Engagement(cluster, store)
         _on_signals(service)
         async with telemetry.serving(settings.metrics_port, list, service.unready):
-            return await service.run()
+            code = await service.run()
+    if service.abandoned:
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def rules(settings: Settings) -> Rules:
@@ -69,18 +75,22 @@ class Engagement:
         self._store = store
         self._outbox = Outbox(cluster, store)
         self._waits = Waits()
+        self._watch = Watch(store, self._waits, cluster.settings.enriched_topic)
         self._stopping = asyncio.Event()
         self._defect: Exception | None = None
         self._reader: Reader | None = None
+        self.abandoned = False
+        """Faust has not ended: what it leaves behind keeps a process from ending by itself."""
 
     async def run(self) -> int:
         """Until `stop`; the exit code."""
         async with asyncio.TaskGroup() as scope:
-            telling = scope.create_task(self._tell())
+            jobs = [scope.create_task(self._beside(job)) for job in (self._tell, self._look)]
             while not self._stopping.is_set():
                 await self._membership()
                 await self._pause()
-            telling.cancel()
+            for job in jobs:
+                job.cancel()
         await self._last_words()
         if self._defect:
             log.error("engagement_failed", exc_info=self._defect)
@@ -103,8 +113,9 @@ class Engagement:
         """Counts a batch; returns when it is counted, or when the process is asked to end."""
         try:
             applied = await self._applied(delivered)
-            if applied is not None and self._reader is not None:
+            if applied is not None:
                 self._note(applied)
+            if applied is not None and self._reader is not None:
                 await self._reader.go_back({p: applied.places[p] for p in applied.torn})
         except Exception as error:
             self.fail(error)
@@ -145,10 +156,11 @@ class Engagement:
 
     async def _membership(self) -> None:
         """A group membership, from joining to leaving; Faust's trouble with Kafka ends it, and another one follows."""
-        reader = self._reader = Reader(self._cluster, self)
+        reader = Reader(self._cluster, self)
         try:
-            async with translated(LEAVE_S):
+            async with translated(JOIN_S):
                 await reader.start()
+            self._reader = reader
             self._waits.over("group")
             await self._either(reader)
         except Retryable as failure:
@@ -156,8 +168,15 @@ class Engagement:
         except Exception as error:
             self.fail(error)
         self._reader = None
-        async with asyncio.timeout(LEAVE_S):
-            await reader.stop()
+        await self._left(reader)
+
+    async def _left(self, reader: Reader) -> None:
+        """Waits until it has left; Faust may wait for Kafka without end, and does not let itself be cancelled."""
+        leaving = asyncio.ensure_future(reader.stop())
+        _, late = await asyncio.wait({leaving}, timeout=LEAVE_S)
+        self.abandoned = bool(late) or leaving.exception() is not None
+        if self.abandoned and not self._stopping.is_set():
+            self.fail(TimeoutError("Faust has not ended"))
 
     async def _either(self, reader: Reader) -> None:
         """Returns when the process is asked to end; raises `Retryable` where the reader ends before."""
@@ -174,13 +193,24 @@ class Engagement:
     async def _tell(self) -> None:
         while True:
             try:
-                await self._outbox.run()
+                await self._outbox.publish()
+                self._waits.over("outbox")
+                await self._outbox.rest()
             except Retryable as failure:
                 self._waits.begin("outbox", failure)
                 await asyncio.sleep(RETRY_S)
-            except Exception as error:
-                self.fail(error)
-                return
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._watch.look(self._reader)
+
+    async def _beside(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Runs until it is cancelled."""
+        try:
+            await job()
+        except Exception as error:
+            self.fail(error)
 
     async def _last_words(self) -> None:
         """What is not told now is told by the next process."""

@@ -14,9 +14,10 @@ import structlog
 from faust.app.base import BootStrategy
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
+from msgspec import Struct
 
 from processor.failures import Stopped
-from processor.io.kafka import Cluster
+from processor.io.kafka import Cluster, translated
 from processor.pure.enriched import found_in
 from processor.pure.places import Delivered
 
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 BATCH_S = 0.1
+ANSWER_S = 5.0
 _BUFFERED = 1_000
 _UNKNOWN = 2**63 - 1
 """Of the record before the first one that is fetched from a place nobody chose."""
@@ -48,7 +50,7 @@ class _Thread(AIOKafkaConsumerThread):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._before: dict[TP, int] = {}
+        self.before: dict[TP, int] = {}
 
     def _create_worker_consumer(self, transport: Transport) -> Any:
         """Faust's own would read messages of aborted transactions."""
@@ -57,16 +59,16 @@ class _Thread(AIOKafkaConsumerThread):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """What is fetched from now on, until the next seek, comes after who knows what."""
-        self._before.clear()
+        self.before.clear()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """As when they are revoked."""
-        self._before.clear()
+        self.before.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
-        self._before.update({tp: offset - 1 for tp, offset in partitions.items()})
+        self.before.update({tp: offset - 1 for tp, offset in partitions.items()})
         await super()._seek_wait(consumer, partitions)
 
     async def _fetch_records(self, *args: Any, **more: Any) -> Any:
@@ -75,9 +77,9 @@ class _Thread(AIOKafkaConsumerThread):
 
     def _tied(self, tp: Any, record: Any) -> Any:
         key = TP(tp.topic, tp.partition)
-        before = self._before.get(key, _UNKNOWN)
+        before = self.before.get(key, _UNKNOWN)
         if before != _UNKNOWN:
-            self._before[key] = record.offset
+            self.before[key] = record.offset
         return replace(record, headers=(*record.headers, (_PREVIOUS, b"%d" % before)))
 
 
@@ -86,6 +88,10 @@ class _Consumer(Consumer):
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    def last(self, tp: TP) -> int:
+        """The offset of the last record that was fetched."""
+        return cast("_Thread", self._thread).before.get(TP(tp.topic, tp.partition), _UNKNOWN)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Where each partition goes on; from the beginning where it never began."""
@@ -114,6 +120,22 @@ def _look(tp: TP, place: int, begin: int, end: int) -> None:
         )
     if 0 < place < begin:
         log.error("records_lost", topic=tp.topic, partition=tp.partition, place=place, begin=begin)
+
+
+class Standing(Struct, frozen=True):
+    """How far a partition is fetched."""
+
+    end: int
+    """The offset after the last readable record, transactions' markers included."""
+    position: int
+    """The offset that is fetched next."""
+    last: int
+    """The offset of the last record that was fetched, or less than where fetching began."""
+
+    def lag(self, place: int) -> int:
+        """How much is not counted yet where this is; nought where only markers are left."""
+        done = self.position >= self.end and self.last < place
+        return 0 if done else max(0, self.end - place)
 
 
 class _Transport(Transport):
@@ -156,7 +178,18 @@ class Reader(faust.App):
     @property
     def joined(self) -> bool:
         """Whether it has been given its partitions, be it none."""
-        return bool(self.started and not self.rebalancing and not self.should_stop)
+        given = self._assignment is not None and not self.rebalancing
+        return bool(given and not self.should_stop)
+
+    async def standing(self) -> Mapping[int, Standing]:
+        """Of each partition it has; raises `Retryable`."""
+        consumer = cast("_Consumer", self.consumer)
+        async with translated(ANSWER_S):
+            ends = await consumer.highwaters(*consumer.assignment())
+            return {
+                tp.partition: Standing(end, await consumer.position(tp) or 0, consumer.last(tp))
+                for tp, end in ends.items()
+            }
 
     async def go_back(self, places: Mapping[int, int]) -> None:
         """Fetches these partitions again from there."""

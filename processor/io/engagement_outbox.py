@@ -6,6 +6,7 @@ again: at least once, in order but for that.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from processor import telemetry
 from processor.failures import Fenced, Retryable, Stopped
@@ -35,19 +36,15 @@ class Outbox:
         """There is something new."""
         self._fresh.set()
 
-    async def run(self) -> None:
-        """For ever; raises `Retryable`, and may then be called again."""
-        while True:
-            self._fresh.clear()
-            await self.publish()
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._fresh.wait()
-            except TimeoutError:
-                continue
+    async def rest(self) -> None:
+        """Until there is something new, or a process may have left something."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._fresh.wait()
 
     async def publish(self) -> None:
         """All there is; raises `Retryable`."""
+        self._fresh.clear()
         try:
             await self._started()  # not while the outbox is locked
             while number := await self._store.publish(self._send):
