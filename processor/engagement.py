@@ -31,7 +31,7 @@ from processor.waits import Waits
 log = structlog.get_logger(__name__)
 
 RETRY_S = 0.5
-JOIN_S = 20.0
+JOIN_S = 10.0
 LEAVE_S = 12.0
 LAST_WORDS_S = 5.0
 
