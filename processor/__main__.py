@@ -62,6 +62,15 @@ def api() -> None:
 
 
 @app.command()
+def engagement() -> None:
+    """Count scores, sessions and surges from the enriched topic until SIGTERM."""
+    with extra("engagement"):
+        from processor.engagement import main as count
+
+        raise typer.Exit(count(Settings.load()))
+
+
+@app.command()
 def migrate() -> None:
     """Create or update the schema; repeated and concurrent calls are safe."""
     from processor.io import migrate as schema

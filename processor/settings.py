@@ -6,17 +6,19 @@ variable, its value (unless it may hold a secret) and what is allowed, which is 
 """
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processor.failures import StartRefused
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PORTS = 65_536
 _LONGEST_MS = 3_650 * _UNITS_MS["d"]
+_HEAVIEST = 1_000_000
 _DURATION = "a whole number with ms, s, m, h or d, such as 90s, 15m or 1h, at most 3650d"
 
 
@@ -81,12 +83,42 @@ def _database_url(value: object) -> object:
     return value
 
 
+def _type(text: str) -> str:
+    from schemas.names import normalise_event_type  # noqa: PLC0415 - commands without event types load no schemas
+
+    return normalise_event_type(text)
+
+
+def _types(text: str) -> frozenset[str]:
+    types = {_type(one) for one in text.split(",")}
+    if "" in types:
+        raise ValueError(text)
+    return frozenset(types)
+
+
+def _weights(text: str) -> Mapping[str, float]:
+    pairs = [one.rpartition("=") for one in text.split(",")]
+    weights = {_type(name): float(weight) for name, _, weight in pairs}
+    if len(weights) < len(pairs) or "" in weights:
+        raise ValueError(text)
+    if not all(0 <= weight <= _HEAVIEST for weight in weights.values()):
+        raise ValueError(text)
+    return weights
+
+
+def _of_text(parse: Callable[[str], object]) -> BeforeValidator:
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
 Servers = Annotated[str, BeforeValidator(_servers)]
 Topic = Annotated[str, Field(pattern=r"^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}\Z")]
 DurationMs = Annotated[int, BeforeValidator(_duration)]
 Port = Annotated[int, Field(ge=1, lt=_PORTS)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(_database_url)]
+
+Types = Annotated[frozenset[str], NoDecode, _of_text(_types)]
+Weights = Annotated[Mapping[str, float], NoDecode, _of_text(_weights)]
 
 _TOPIC = "1 to 249 letters, digits, dots, _ and -"
 _PORT = "a port from 1 to 65535"
@@ -181,6 +213,26 @@ class Settings(BaseSettings):
         default_factory=lambda data: min(_UNITS_MS["h"], data["allowed_lateness_ms"]),
         validation_alias="MAX_FUTURE",
         description=_DURATION,
+    )
+    engagement_weights: Weights = Field(
+        default={"Page View": 1.0, "Email Open": 1.0, "Form Submit": 10.0},
+        validation_alias="ENGAGEMENT_WEIGHTS",
+        description="TYPE=WEIGHT, more than one separated by commas, each type once, weights from 0 to 1000000",
+    )
+    surge_types: Types = Field(
+        default=frozenset({"Page View", "Form Submit"}),
+        validation_alias="SURGE_TYPES",
+        description="event types separated by commas",
+    )
+    surge_threshold: int = Field(
+        default=10,
+        validation_alias="SURGE_THRESHOLD",
+        ge=2,
+        le=100,
+        description="a whole number from 2 to 100",
+    )
+    surge_window_ms: DurationMs = Field(
+        default=_UNITS_MS["h"], validation_alias="SURGE_WINDOW", gt=0, description=_DURATION
     )
     api_host: str = Field(
         default="127.0.0.1",

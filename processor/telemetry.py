@@ -139,6 +139,16 @@ HTTP_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 
+ENGAGEMENT_EVENTS = Counter(
+    "processor_engagement_events", "Organic events that were counted, each once."
+)
+ENGAGEMENT_FOREIGN = Counter(
+    "processor_engagement_foreign", "Records of the enriched topic that are no enriched events."
+)
+ENGAGEMENT_TOLD = Counter(
+    "processor_engagement_told", "Messages that the engagement service has published."
+)
+
 BUILD.info({"version": version("processor")})
 # Series that are there from the start: what happens for the first time is seen as an increase.
 _DEPENDENCIES = ("postgres", "redis", "kafka")

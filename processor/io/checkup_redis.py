@@ -48,7 +48,9 @@ async def _refused(client: Client) -> Sequence[str]:
     key = f"doctor:{secrets.token_hex(8)}"
     keys = [f"{LAYOUT}:{{{tag}}}:{key}" for tag in client.tags]
     answers = await client.send([(n, ("EVAL", _PROBE, 1, one)) for n, one in enumerate(keys)])
-    said = [[str(a)] if isinstance(a, Exception) else [line.decode() for line in a] for a in answers]
+    said = [
+        [str(a)] if isinstance(a, Exception) else [line.decode() for line in a] for a in answers
+    ]
     return sorted({line for lines in said for line in lines})
 
 

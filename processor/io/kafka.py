@@ -103,6 +103,27 @@ class Cluster:
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
 
+    def member(self, group: str) -> AIOKafkaConsumer:
+        """A consumer of another group that keeps its place elsewhere and seeks to it; it reads committed messages alone."""
+        tuning = self.tuning
+        return AIOKafkaConsumer(
+            **self._connection,
+            group_id=group,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            session_timeout_ms=tuning.session_ms,
+            heartbeat_interval_ms=tuning.session_ms // 5,
+            rebalance_timeout_ms=tuning.rebalance_ms,
+            request_timeout_ms=tuning.rebalance_ms + 10_000,
+            retry_backoff_ms=50,
+            metadata_max_age_ms=tuning.metadata_ms,
+            fetch_max_wait_ms=tuning.fetch_wait_ms,
+            max_partition_fetch_bytes=tuning.partition_fetch_bytes,
+            fetch_max_bytes=tuning.partition_fetch_bytes * 8,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        )
+
     def reader(self) -> AIOKafkaConsumer:
         """A consumer outside any group, not started, for looking at partitions."""
         return AIOKafkaConsumer(

@@ -25,8 +25,10 @@ from schemathesis.specs.openapi.checks import (
 
 from processor.io import filters
 from processor.io.clock import now_ms
+from processor.pure.enriched import Organic
 from schemas import FilterFile
 from tests.api.client import Api, api
+from tests.api.counting import count
 from tests.api.merging import apply, command
 from tests.api.rows import row, store
 
@@ -80,6 +82,7 @@ async def seed(api: Api) -> None:
     await api.database.execute("DELETE FROM events WHERE event_type = 'Page View'")
     await store(api.database, [row(n, lead_id="ld_1", occurred_at=now - n) for n in range(30)])
     await filters.apply(api.owner, FILTERS, "test")
+    await count(api, Organic("acme", "evt-1", "ld_1", "Page View", now))
     await apply(api, command("ld_1", ["ld_456", "ld_457"]))
 
 

@@ -34,7 +34,7 @@ WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.at
 VALUES = {
     "text": "$1", "text[]": "'{}'", "bytea": r"'\x00'", "boolean": "true", "smallint": "1", "integer": "1",
     "bigint": "1", "timestamp with time zone": "now()", "json": "'{}'", "jsonb": "'{}'", "smallint[]": "'{}'",
-    "bigint[]": "'{}'", "integer[]": "'{}'",
+    "bigint[]": "'{}'", "integer[]": "'{}'", "double precision": "1",
 }  # fmt: skip
 """A value of each type; the text is the org unit, so that what is unique stays so."""
 CHECKED = {("filters", "kind"): "'velocity'", ("merges", "kind"): "'merge'"}

@@ -95,6 +95,15 @@ def test_anything_else_is_no_duration(text: str) -> None:
         ("API_PORT", "65535", "api_port", 65_535),
         ("METRICS_PORT", "1", "metrics_port", 1),
         ("LOG_FORMAT", "json", "log_format", None),
+        (
+            "ENGAGEMENT_WEIGHTS",
+            "Call=2.5,page-view=0",
+            "engagement_weights",
+            {"Call": 2.5, "Page View": 0},
+        ),
+        ("SURGE_TYPES", "call, page_view", "surge_types", {"Call", "Page View"}),
+        ("SURGE_THRESHOLD", "2", "surge_threshold", 2),
+        ("SURGE_WINDOW", "5m", "surge_window_ms", 300_000),
     ],
 )
 def test_a_variable_sets_its_field(
@@ -132,6 +141,16 @@ def test_a_variable_sets_its_field(
         ("API_PORT", "http"),
         ("METRICS_PORT", "-1"),
         ("LOG_FORMAT", "xml\nyaml"),
+        ("ENGAGEMENT_WEIGHTS", "page_view"),
+        ("ENGAGEMENT_WEIGHTS", "page_view=1,Page View=2"),
+        ("ENGAGEMENT_WEIGHTS", "=1"),
+        ("ENGAGEMENT_WEIGHTS", "call=-1"),
+        ("ENGAGEMENT_WEIGHTS", "call=nan"),
+        ("ENGAGEMENT_WEIGHTS", "call=1000001"),
+        ("SURGE_TYPES", "call,,page_view"),
+        ("SURGE_THRESHOLD", "1"),
+        ("SURGE_THRESHOLD", "101"),
+        ("SURGE_WINDOW", "60"),
     ],
 )
 def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(

@@ -1,0 +1,214 @@
+"""The enriched topic, read with Faust: the membership of a consumer group, the stream, the batches.  Faust is imported here alone.
+
+Its consumer is told to read committed messages only, and its offsets are a hint for operators: where a partition goes on is committed
+to Postgres with what was counted, and every assignment begins there.  Records carry the offset of the record fetched before them, so that
+none is left out unseen, whatever a rebalance does to Faust's buffers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import faust
+import structlog
+from faust.app.base import BootStrategy
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP
+from msgspec import Struct
+
+from processor.failures import Stopped
+from processor.io.kafka import Cluster, translated
+from processor.pure.enriched import found_in
+from processor.pure.places import Delivered
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+BATCH_S = 0.1
+ANSWER_S = 5.0
+_BUFFERED = 1_000
+_UNKNOWN = 2**63 - 1
+"""Of the record before the first one that is fetched from a place nobody chose."""
+_PREVIOUS = "previous"
+
+
+class Counting(Protocol):
+    """What the reader reads for."""
+
+    async def take(self, delivered: Sequence[Delivered]) -> None:
+        """Counts a batch; never raises."""
+
+    async def places(self) -> Mapping[int, int]:
+        """The next offset of every partition that was ever counted; never raises."""
+
+    def fail(self, error: Exception) -> None:
+        """Going on would be wrong."""
+
+
+class _Thread(AIOKafkaConsumerThread):
+    """Fetches with a consumer of ours, and ties each record to the one before it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.before: dict[TP, int] = {}
+
+    def _create_worker_consumer(self, transport: Transport) -> Any:
+        """Faust's own would read messages of aborted transactions."""
+        reader = cast("Reader", self.app)
+        return reader.cluster.member(reader.conf.id)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """What is fetched from now on, until the next seek, comes after who knows what."""
+        self.before.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """As when they are revoked."""
+        self.before.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        self.before.update({tp: offset - 1 for tp, offset in partitions.items()})
+        await super()._seek_wait(consumer, partitions)
+
+    async def _fetch_records(self, *args: Any, **more: Any) -> Any:
+        found = await super()._fetch_records(*args, **more)
+        return {tp: [self._tied(tp, record) for record in records] for tp, records in found.items()}
+
+    def _tied(self, tp: Any, record: Any) -> Any:
+        key = TP(tp.topic, tp.partition)
+        before = self.before.get(key, _UNKNOWN)
+        if before != _UNKNOWN:
+            self.before[key] = record.offset
+        return replace(record, headers=(*record.headers, (_PREVIOUS, b"%d" % before)))
+
+
+class _Consumer(Consumer):
+    """Begins where Postgres says."""
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    def last(self, tp: TP) -> int:
+        """The offset of the last record that was fetched."""
+        return cast("_Thread", self._thread).before.get(TP(tp.topic, tp.partition), _UNKNOWN)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Where each partition goes on; from the beginning where it never began."""
+        reader = cast("Reader", self.app)
+        known = await reader.counting.places()
+        places = {tp: known.get(tp.partition, 0) for tp in self.assignment()}
+        if places:
+            begins = await self.earliest_offsets(*places)
+            ends = await self.highwaters(*places)
+            try:
+                for tp, place in places.items():
+                    _look(tp, place, begins[tp], ends[tp])
+            except Stopped as stopped:
+                reader.counting.fail(stopped)
+                raise
+            await self.seek_wait(places)
+        return places
+
+
+def _look(tp: TP, place: int, begin: int, end: int) -> None:
+    """Raises `Stopped` where the topic is not the one that was counted."""
+    if place > end:
+        raise Stopped(
+            f"{tp.topic}/{tp.partition} was counted up to {place} and ends at {end}: was the topic created again? Then"
+            " delete its rows of engagement_places, knowing that what is counted stays, and start again"
+        )
+    if 0 < place < begin:
+        log.error("records_lost", topic=tp.topic, partition=tp.partition, place=place, begin=begin)
+
+
+class Standing(Struct, frozen=True):
+    """How far a partition is fetched."""
+
+    end: int
+    """The offset after the last readable record, transactions' markers included."""
+    position: int
+    """The offset that is fetched next."""
+    last: int
+    """The offset of the last record that was fetched, or less than where fetching began."""
+
+    def lag(self, place: int) -> int:
+        """How much is not counted yet where this is; nought where only markers are left."""
+        done = self.position >= self.end and self.last < place
+        return 0 if done else max(0, self.end - place)
+
+
+class _Transport(Transport):
+    Consumer = _Consumer
+
+
+class _Boot(BootStrategy):
+    """What is told goes another way."""
+
+    enable_kafka_producer = False
+    enable_web = False
+
+
+class Reader(faust.App):
+    """A membership of the group, and its stream of the enriched topic."""
+
+    BootStrategy = _Boot
+
+    def __init__(self, cluster: Cluster, counting: Counting) -> None:
+        self.cluster = cluster
+        self.counting = counting
+        settings = cluster.settings
+        super().__init__(
+            f"{settings.consumer_group}.engagement",
+            broker="kafka://",  # names the driver: the consumer is made by the cluster
+            stream_buffer_maxsize=_BUFFERED,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            autodiscover=False,
+        )
+        self._enriched = self.topic(
+            settings.enriched_topic,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+        self.agent(self._enriched, name="engagement")(self._count)
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has been given its partitions, be it none."""
+        given = self._assignment is not None and not self.rebalancing
+        return bool(given and not self.should_stop)
+
+    async def standing(self) -> Mapping[int, Standing]:
+        """Of each partition it has; raises `Retryable`."""
+        consumer = cast("_Consumer", self.consumer)
+        async with translated(ANSWER_S):
+            ends = await consumer.highwaters(*consumer.assignment())
+            return {
+                tp.partition: Standing(end, await consumer.position(tp) or 0, consumer.last(tp))
+                for tp, end in ends.items()
+            }
+
+    async def go_back(self, places: Mapping[int, int]) -> None:
+        """Fetches these partitions again from there."""
+        topic = self.cluster.settings.enriched_topic
+        wanted = {TP(topic, partition): place for partition, place in places.items()}
+        if wanted:
+            await self.consumer.seek_wait(wanted)
+
+    async def _count(self, stream: Any) -> None:
+        async for events in stream.take_events(BATCH, within=BATCH_S):
+            await self.counting.take([_delivered(event.message) for event in events])
+
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """It keeps nothing in files."""
+
+
+def _delivered(message: Any) -> Delivered:
+    previous = int(message.headers[-1][1])
+    return Delivered(message.partition, message.offset, previous, found_in(message.value))

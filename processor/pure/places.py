@@ -1,0 +1,48 @@
+"""Which records of a topic are due: each once, in order, with none left out, whatever is delivered.
+
+A record comes with the offset of the one that was fetched before it.  Offsets alone do not tell a record that was left out from a
+transaction's marker, which takes an offset too; the record before does.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from processor.pure.enriched import Found
+
+
+class Delivered(Struct, frozen=True):
+    """What a record says, and where it stands."""
+
+    partition: int
+    offset: int
+    previous: int
+    """The offset of the record before it; before the first one fetched: less than where fetching began."""
+    found: Found
+
+
+class Due(Struct, frozen=True):
+    """What is to be applied."""
+
+    records: Sequence[Delivered]
+    places: Mapping[int, int]
+    """The next offset of each partition, afterwards."""
+    torn: frozenset[int]
+    """Partitions that were delivered with a gap: to be fetched again from their places."""
+
+
+def due(delivered: Iterable[Delivered], places: Mapping[int, int]) -> Due:
+    """Records that are not applied yet and whose predecessors are."""
+    records: list[Delivered] = []
+    torn: set[int] = set()
+    after = dict(places)
+    for one in delivered:
+        place = after[one.partition]
+        if one.offset < place or one.partition in torn:
+            continue
+        if one.previous >= place:
+            torn.add(one.partition)
+            continue
+        records.append(one)
+        after[one.partition] = one.offset + 1
+    return Due(records, after, frozenset(torn))
