@@ -75,7 +75,7 @@ class Engagement:
         self._store = store
         self._outbox = Outbox(cluster, store)
         self._waits = Waits()
-        self._watch = Watch(store, self._waits, cluster.settings.enriched_topic)
+        self._watch = Watch(cluster.settings.enriched_topic, store.places, self._waits)
         self._stopping = asyncio.Event()
         self._defect: Exception | None = None
         self._reader: Reader | None = None

@@ -1,12 +1,12 @@
 """The watch over the engagement service: its lag as a metric, whether Kafka answers, and the end of a process that makes no progress."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from time import monotonic
+from typing import Protocol
 
 from processor import telemetry
-from processor.enriched_reader import Reader
 from processor.failures import Retryable
-from processor.io.engagement_store import Store
+from processor.pure.places import Standing
 from processor.pure.progress import Marks, View, observe, stalled
 from processor.waits import Waits
 
@@ -18,16 +18,34 @@ class StalledError(Exception):
     """Nothing was counted for too long although nothing is away."""
 
 
-class Watch:
-    """Remembers since when what has not moved."""
+class Reading(Protocol):
+    """A membership of the group."""
 
-    def __init__(self, store: Store, waits: Waits, topic: str) -> None:
-        self._store = store
-        self._waits = waits
+    @property
+    def joined(self) -> bool:
+        """Whether it has been given its partitions."""
+
+    async def standing(self) -> Mapping[int, Standing]:
+        """How far each of them is fetched; raises `Retryable`."""
+
+
+class Watch:
+    """Remembers since when what has not moved; `places` are where the partitions of `topic` are counted up to."""
+
+    def __init__(
+        self,
+        topic: str,
+        places: Callable[[], Awaitable[Mapping[int, int]]],
+        waits: Waits,
+        limit_s: float = STALL_S,
+    ) -> None:
         self._topic = topic
+        self._places = places
+        self._waits = waits
+        self._limit_s = limit_s
         self._marks: Marks = {}
 
-    async def look(self, reader: Reader | None) -> None:
+    async def look(self, reader: Reading | None) -> None:
         """Raises `StalledError`."""
         try:
             views = await self._views(reader)
@@ -38,15 +56,15 @@ class Watch:
         self._waits.over("watch")
         now = monotonic()
         self._marks = observe(self._marks, views, now)
-        if late := stalled(self._marks, now, STALL_S):
+        if late := stalled(self._marks, now, self._limit_s):
             names = ", ".join(sorted(map(str, late)))
-            raise StalledError(f"no progress for {STALL_S:g} s, with nothing away: {names}")
+            raise StalledError(f"no progress for {self._limit_s:g} s, with nothing away: {names}")
 
-    async def _views(self, reader: Reader | None) -> Mapping[Hashable, View]:
+    async def _views(self, reader: Reading | None) -> Mapping[Hashable, View]:
         if reader is None or not reader.joined:
             return {"group": View(0, expected=not self._waits.away)}
         standing = await reader.standing()
-        places = await self._store.places()
+        places = await self._places()
         views: dict[Hashable, View] = {}
         for partition, stands in standing.items():
             place = places.get(partition, 0)

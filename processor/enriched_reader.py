@@ -14,12 +14,11 @@ import structlog
 from faust.app.base import BootStrategy
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
-from msgspec import Struct
 
 from processor.failures import Stopped
 from processor.io.kafka import Cluster, translated
 from processor.pure.enriched import found_in
-from processor.pure.places import Delivered
+from processor.pure.places import Delivered, Standing
 
 log = structlog.get_logger(__name__)
 
@@ -120,22 +119,6 @@ def _look(tp: TP, place: int, begin: int, end: int) -> None:
         )
     if 0 < place < begin:
         log.error("records_lost", topic=tp.topic, partition=tp.partition, place=place, begin=begin)
-
-
-class Standing(Struct, frozen=True):
-    """How far a partition is fetched."""
-
-    end: int
-    """The offset after the last readable record, transactions' markers included."""
-    position: int
-    """The offset that is fetched next."""
-    last: int
-    """The offset of the last record that was fetched, or less than where fetching began."""
-
-    def lag(self, place: int) -> int:
-        """How much is not counted yet where this is; nought where only markers are left."""
-        done = self.position >= self.end and self.last < place
-        return 0 if done else max(0, self.end - place)
 
 
 class _Transport(Transport):

@@ -46,3 +46,19 @@ def due(delivered: Iterable[Delivered], places: Mapping[int, int]) -> Due:
         records.append(one)
         after[one.partition] = one.offset + 1
     return Due(records, after, frozenset(torn))
+
+
+class Standing(Struct, frozen=True):
+    """How far a partition is fetched."""
+
+    end: int
+    """The offset after the last readable record, transactions' markers included."""
+    position: int
+    """The offset that is fetched next."""
+    last: int
+    """The offset of the last record that was fetched, or less than where fetching began."""
+
+    def lag(self, place: int) -> int:
+        """How much is not counted yet where this is; nought where only markers are left."""
+        done = self.position >= self.end and self.last < place
+        return 0 if done else max(0, self.end - place)

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from processor.embedded import Stack
 from tests.e2e.engaging import (
     ENVIRONMENT,
     assert_equal_to_a_recount,
@@ -21,7 +22,7 @@ from tests.e2e.engaging import (
     told,
 )
 from tests.harness import Message, Worker, World, processor, produce, read_topic, until
-from tests.oracle_engagement import Recounted
+from tests.oracle_engagement import WEEK, Recounted
 
 pytestmark = pytest.mark.e2e
 Start = Callable[..., Worker]
@@ -252,3 +253,28 @@ async def test_a_process_goes_on_where_another_has_ended(
         ("lead_created", "lead-2", 1),
         ("score_update", "lead-2", 1),
     ]
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("server", ["postgres", "kafka"])
+async def test_a_server_that_restarts_is_waited_for(
+    world: World, start_worker: Start, stack: Stack, server: str
+) -> None:
+    """Nothing is lost, and nothing counts twice."""
+    assert stack.pids.get(server), "unset the servers' URLs: this test restarts its own"
+    await world.create_topics(2)
+    service = start_worker(world.environment(), "engagement")
+    await service.ready(40)
+    for number in range(2):
+        messages = [Message(enriched(f"{number}-{n}", f"l{n}"), b"%d" % n) for n in range(500)]
+        await produce(world.kafka, world.enriched, messages)
+        if not number:
+            stack.restart(server)
+    connection = await asyncpg.connect(world.postgres)
+    await counted(connection, 1_000)
+    total = await connection.fetchval("SELECT sum(total * 2.0 ^ (week - 2930)) FROM engaged_leads")
+    each = 2.0 ** (milliseconds("2026-03-01T00:00:00.000Z") / WEEK - 2930)
+    assert total == pytest.approx(1_000 * each)
+    await connection.close()
+    assert await service.stop() == 0, service.output[-4000:]
