@@ -66,6 +66,11 @@ MOVED: Mapping[str, Iterable[Collector]] = {
         telemetry.STREAM_CLIENTS,
         telemetry.STREAM_CUT_OFF,
     ),
+    "engagement": (
+        telemetry.ENGAGEMENT_EVENTS,
+        telemetry.ENGAGEMENT_FOREIGN,
+        telemetry.ENGAGEMENT_TOLD,
+    ),
 }
 FILTERS = """
 org_units:
@@ -84,6 +89,14 @@ COUNTED = (
     ("processor_published_seconds_count", ""),
     ("processor_batch_events_sum", ""),
 )
+BY = {
+    "filter_id": "vf",
+    "filter_version": 1,
+    "filter_name": "n",
+    "count": 2,
+    "threshold": 1,
+    "window_ms": 1,
+}
 NOW = datetime.fromtimestamp(time.time_ns() // 1_000_000_000 - 300, UTC)
 
 
@@ -294,3 +307,19 @@ async def test_the_api_counts_requests_events_and_streams(api: Api) -> None:
         assert await watch.value("processor_stream_cut_off_total") == cut_off + 1
         route = {"route": "/ingest", "method": "POST", "status": "2xx"}
         assert await watch.value("processor_http_requests_total", **route) >= 1
+
+
+async def test_engagement_counts_organic_events_once_and_what_it_tells(
+    world: World, start_worker: Callable[..., Worker]
+) -> None:
+    """Repeats and suppressed events are not counted, what is no event is; a first event is told of twice: lead and score."""
+    await world.create_topics(1)
+    process = start_worker(world.environment(), "engagement")
+    await process.ready(60)
+    async with watched(of(process), "", MOVED["engagement"]) as watch:
+        suppressed = enriched("two", suppression_reason="inorganic", suppressed_by=BY)
+        foreign = Message(b"no event", b"L")
+        await publish(world, [enriched("one"), enriched("one"), suppressed, foreign])
+        await until(lambda: _is(watch, "processor_engagement_foreign_total", 1))
+        await until(lambda: _is(watch, "processor_engagement_told_total", 2))
+        assert await watch.value("processor_engagement_events_total") == 1

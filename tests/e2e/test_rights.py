@@ -63,10 +63,10 @@ def postgres_user(stack: Stack, database: str) -> Iterator[str]:
     harness.execute(stack.postgres, "DROP ROLE api")
 
 
-async def test_worker_and_api_need_no_more_than_the_runbook_says(
+async def test_every_service_needs_no_more_than_the_runbook_says(
     kafka: str, redis_user: str, database: str, postgres_user: str, start_worker: StartWorker
 ) -> None:
-    """An event by HTTP, its verdict with a window, a dead letter, a merge by HTTP, the listing."""
+    """An event by HTTP, its verdict with a window, a dead letter, a merge by HTTP, the listing, a score and its message."""
     token = harness.processor(
         {"DATABASE_URL": database}, "tokens", "create", "--org-unit", "acme", "--name", "t"
     ).split()[-1]
@@ -77,7 +77,11 @@ async def test_worker_and_api_need_no_more_than_the_runbook_says(
     start_worker(
         {**as_user(kafka, "api"), "DATABASE_URL": postgres_user, "API_PORT": str(port)}, "api"
     )
+    engagement = start_worker(
+        {**as_user(kafka, "engagement"), "DATABASE_URL": database}, "engagement"
+    )
     await worker.ready(60)
+    await engagement.ready(60)
     await send(kafka, b"no event")
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
@@ -96,6 +100,8 @@ async def test_worker_and_api_need_no_more_than_the_runbook_says(
         assert (await client.post("/leads/merge", json=merge)).status_code == 202
         await harness.until(lambda: listed(4), 30)
         found = (await client.get("/events?suppression_reason=any")).json()
+        await harness.until(lambda: scored(client), 30)
+        await harness.until(lambda: told(engagement), 30)
     assert [one["suppression_reason"] for one in found["events"]] == ["inorganic_grouped"]
     assert (await worker.metrics())['processor_dead_letters_total{stage="parse"}'] == 1
     assert await worker.stop() == 0
@@ -107,6 +113,16 @@ async def send(kafka: str, value: bytes) -> None:
     await producer.start()
     await producer.send_and_wait("events.raw", value)
     await producer.stop()
+
+
+async def scored(client: httpx.AsyncClient) -> bool:
+    """Whether the survivor has a score."""
+    return [one["lead_id"] for one in (await client.get("/leads")).json()["leads"]] == ["b"]
+
+
+async def told(engagement: harness.Worker) -> bool:
+    """Whether it has published what it counted."""
+    return (await engagement.metrics())["processor_engagement_told_total"] > 0
 
 
 async def serves(client: httpx.AsyncClient) -> bool:
