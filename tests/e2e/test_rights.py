@@ -21,6 +21,15 @@ RUNBOOK = Path(__file__).parents[2] / "deploy" / "RUNBOOK.md"
 PASSWORD = "PASSWORD"
 
 
+VELOCITY = {
+    "name": "n",
+    "event_type": "page_view",
+    "threshold": 1,
+    "window_ms": 1000,
+    "keep_first": True,
+}
+
+
 def line(beginning: str) -> str:
     """The command of the runbook that begins so."""
     found = re.search(rf"^{re.escape(beginning)}.*$", RUNBOOK.read_text(), re.MULTILINE)
@@ -67,9 +76,7 @@ async def test_every_service_needs_no_more_than_the_runbook_says(
     kafka: str, redis_user: str, database: str, postgres_user: str, start_worker: StartWorker
 ) -> None:
     """An event by HTTP, its verdict with a window, a dead letter, a merge by HTTP, the listing, a score and its message."""
-    token = harness.processor(
-        {"DATABASE_URL": database}, "tokens", "create", "--org-unit", "acme", "--name", "t"
-    ).split()[-1]
+    token = token_of(database)
     worker = start_worker(
         {**as_user(kafka, "worker"), "DATABASE_URL": database, "REDIS_URL": redis_user}
     )
@@ -83,11 +90,9 @@ async def test_every_service_needs_no_more_than_the_runbook_says(
     await worker.ready(60)
     await engagement.ready(60)
     await send(kafka, b"no event")
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+    async with client_of(port, token) as client:
         await harness.until(lambda: serves(client), 60)
-        velocity = {"name": "n", "event_type": "page_view", "threshold": 1, "window_ms": 1000}
-        made = await client.post("/velocity-filters", json={**velocity, "keep_first": True})
+        made = await client.post("/velocity-filters", json=VELOCITY)
         assert made.status_code == 201, made.text
         event = {"lead_id": "a", "event_type": "page_view", "timestamp": "2025-01-15T10:30:00Z"}
         assert (await client.post("/ingest", json=[event] * 3)).status_code == 202
@@ -100,11 +105,22 @@ async def test_every_service_needs_no_more_than_the_runbook_says(
         assert (await client.post("/leads/merge", json=merge)).status_code == 202
         await harness.until(lambda: listed(4), 30)
         found = (await client.get("/events?suppression_reason=any")).json()
-        await harness.until(lambda: scored(client), 30)
-        await harness.until(lambda: told(engagement), 30)
+        await harness.until(lambda: counted(client, engagement), 30)
     assert [one["suppression_reason"] for one in found["events"]] == ["inorganic_grouped"]
     assert (await worker.metrics())['processor_dead_letters_total{stage="parse"}'] == 1
     assert await worker.stop() == 0
+
+
+def token_of(database: str) -> str:
+    """Of all scopes."""
+    asked = ("tokens", "create", "--org-unit", "acme", "--name", "t")
+    return harness.processor({"DATABASE_URL": database}, *asked).split()[-1]
+
+
+def client_of(port: int, token: str) -> httpx.AsyncClient:
+    """Of the API."""
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers)
 
 
 async def send(kafka: str, value: bytes) -> None:
@@ -115,14 +131,11 @@ async def send(kafka: str, value: bytes) -> None:
     await producer.stop()
 
 
-async def scored(client: httpx.AsyncClient) -> bool:
-    """Whether the survivor has a score."""
-    return [one["lead_id"] for one in (await client.get("/leads")).json()["leads"]] == ["b"]
-
-
-async def told(engagement: harness.Worker) -> bool:
-    """Whether it has published what it counted."""
-    return (await engagement.metrics())["processor_engagement_told_total"] > 0
+async def counted(client: httpx.AsyncClient, engagement: harness.Worker) -> bool:
+    """Whether the survivor has a score, and something was told."""
+    leads = (await client.get("/leads")).json()["leads"]
+    told = (await engagement.metrics())["processor_engagement_told_total"]
+    return [lead["lead_id"] for lead in leads] == ["b"] and told > 0
 
 
 async def serves(client: httpx.AsyncClient) -> bool:
