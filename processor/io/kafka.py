@@ -84,41 +84,23 @@ class Cluster:
 
         An offset outside the log is an error: where to go on is an operator's choice.
         """
-        tuning = self.tuning
-        return AIOKafkaConsumer(
-            **self._connection,
-            group_id=self.settings.consumer_group,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            session_timeout_ms=tuning.session_ms,
-            heartbeat_interval_ms=tuning.session_ms // 5,
-            rebalance_timeout_ms=tuning.rebalance_ms,
-            request_timeout_ms=tuning.rebalance_ms + 10_000,
-            retry_backoff_ms=50,
-            metadata_max_age_ms=tuning.metadata_ms,
-            fetch_max_wait_ms=tuning.fetch_wait_ms,
-            max_partition_fetch_bytes=tuning.partition_fetch_bytes,
-            fetch_max_bytes=tuning.partition_fetch_bytes * 8,
-            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-        )
+        return self._member(self.settings.consumer_group, "none")
 
     def member(self, group: str) -> AIOKafkaConsumer:
         """A consumer of another group that keeps its place elsewhere and seeks to it; it reads committed messages alone."""
+        return self._member(group, "earliest")
+
+    def _member(self, group: str, lost: str) -> AIOKafkaConsumer:
         tuning = self.tuning
-        return AIOKafkaConsumer(
-            **self._connection,
+        return self._reading(
             group_id=group,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
+            auto_offset_reset=lost,
             session_timeout_ms=tuning.session_ms,
             heartbeat_interval_ms=tuning.session_ms // 5,
             rebalance_timeout_ms=tuning.rebalance_ms,
             request_timeout_ms=tuning.rebalance_ms + 10_000,
             retry_backoff_ms=50,
             metadata_max_age_ms=tuning.metadata_ms,
-            fetch_max_wait_ms=tuning.fetch_wait_ms,
             max_partition_fetch_bytes=tuning.partition_fetch_bytes,
             fetch_max_bytes=tuning.partition_fetch_bytes * 8,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
@@ -126,28 +108,26 @@ class Cluster:
 
     def reader(self) -> AIOKafkaConsumer:
         """A consumer outside any group, not started, for looking at partitions."""
-        return AIOKafkaConsumer(
-            **self._connection,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            request_timeout_ms=10_000,
-            fetch_max_wait_ms=self.tuning.fetch_wait_ms,
-        )
+        return self._reading(auto_offset_reset="earliest", request_timeout_ms=10_000)
 
     def follower(self, partition_bytes: int, fetch_bytes: int) -> AIOKafkaConsumer:
         """As `reader`, for reading records in turn: an offset outside the log is an error, not another place to begin."""
-        return AIOKafkaConsumer(
-            **self._connection,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
+        return self._reading(
             auto_offset_reset="none",
             request_timeout_ms=10_000,
             retry_backoff_ms=50,
             metadata_max_age_ms=self.tuning.metadata_ms,
-            fetch_max_wait_ms=self.tuning.fetch_wait_ms,
             max_partition_fetch_bytes=partition_bytes,
             fetch_max_bytes=fetch_bytes,
+        )
+
+    def _reading(self, **how: Any) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._connection,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            fetch_max_wait_ms=self.tuning.fetch_wait_ms,
+            **how,
         )
 
     def producer(self, max_batch_bytes: int, transactional_id: str | None) -> AIOKafkaProducer:
