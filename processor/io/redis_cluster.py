@@ -1,6 +1,6 @@
 """The client of a cluster: shards are routed to the primaries that serve them, with a plain client for each.
 
-The driver's own cluster client is not used: it sends ASKING on another connection than the command it is for, closes the connections
+The driver's own cluster client is not used: it may send ASKING on another connection than the command it is for, closes the connections
 of calls in flight where one node says CLUSTERDOWN, and refuses to pipeline scripts.
 """
 

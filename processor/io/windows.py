@@ -269,9 +269,8 @@ class Windows:
         return gone
 
     def _addition(self, facts: Sequence[Fact], touched: Touched, now: int) -> list[object]:
-        velocity = touched.velocity
+        velocity, bursts = touched.velocity, None
         times = [facts[n].case.event.occurred_at for n, _ in touched.at]
-        bursts = None
         if velocity.keep_first:
             bursts = [facts[n].facts.exceeded.get(velocity.revision, "") for n, _ in touched.at]
         return [
