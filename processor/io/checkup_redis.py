@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from processor.failures import Retryable, StartRefused
 from processor.io.clock import now_ms
 from processor.io.redis import translated
-from processor.io.windows import PREFIX
+from processor.io.windows import LAYOUT
 from processor.pure import checkup as judge
 from processor.pure.checkup import Redis
 from processor.pure.findings import Finding
@@ -53,7 +53,7 @@ async def _findings(client: "redis.asyncio.Redis") -> list[Finding]:
 
 async def _refused(client: "redis.asyncio.Redis") -> list[str]:
     """Commands that the scripts call and the user may not."""
-    key = f"{PREFIX}doctor:{secrets.token_hex(8)}"
+    key = f"{LAYOUT}:{{0}}:doctor:{secrets.token_hex(8)}"
     try:
         digest = await client.script_load(_PROBE)
         said: Any = client.evalsha(digest, 1, key)

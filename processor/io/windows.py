@@ -26,7 +26,7 @@ CLOCK_MS = 60_000
 """How far what a call believes of the server's clock may lag when a window expires."""
 _NEVER = 2**53 - 1
 _SENTINEL = f"{LAYOUT}:{{0}}"
-PREFIX = _SENTINEL + ":"
+_PREFIX = _SENTINEL + ":"
 _TRIES = 20
 _LATE_HELD = -2
 """How the script says that it holds an event which it cannot judge."""
@@ -110,7 +110,7 @@ class Windows:
     ) -> list[_Touched]:
         """Fills in the answers of complete windows; the windows that have to be built."""
         ids = b"".join([member(cases[n].event.id) for touched in wanted for n, _ in touched.at])
-        questions = [PREFIX, *(self._question(cases, touched, now) for touched in wanted)]
+        questions = [_PREFIX, *(self._question(cases, touched, now) for touched in wanted)]
         while (reply := await self._ask(questions, ids)) is False:
             await self._bear()
         missing: list[_Touched] = []
@@ -179,7 +179,7 @@ class Windows:
             for touched, at in zip(wanted, newest, strict=True)
         ]
         begin = [
-            PREFIX,
+            _PREFIX,
             secrets.token_hex(8),
             *([t.suffix, at] for t, at in zip(wanted, expire, strict=True)),
         ]
@@ -191,7 +191,7 @@ class Windows:
             [(wanted[n].window, newest[n]) for n in building], self._lateness_ms
         )
         ids: list[bytes] = []
-        fill: list[object] = [PREFIX]
+        fill: list[object] = [_PREFIX]
         for n, held in zip(building, contents, strict=True):
             ids += [member(event_id) for _, event_id in held.members]
             ids += [member(event_id) for _, event_id, _ in held.exceeding]
@@ -217,7 +217,7 @@ class Windows:
         now = await self._server.now()
         ids = b"".join([member(facts[n].case.event.id) for t in touched for n, _ in t.at])
         missing = await self._call(
-            "windows_write", [PREFIX, *(self._addition(facts, t, now) for t in touched)], ids
+            "windows_write", [_PREFIX, *(self._addition(facts, t, now) for t in touched)], ids
         )
         lost = touched if missing is False else [touched[number - 1] for number in missing]
         return {n for t in lost for n, _ in t.at}

@@ -212,7 +212,7 @@ def group(found: Group) -> Iterator[Finding]:
         return
     lag = sum(_lag(bounds) for bounds in found.places.values())
     behind = max((_lag(bounds) for bounds in found.places.values()), default=0)
-    said = f"{found.members} workers, {lag} records to read, {behind} of them in one partition"
+    said = f"{found.members} workers, {lag} records to read, at most {behind} in a partition"
     if lag and not found.members:
         yield warning(part, said, "start `processor worker`")
     else:
