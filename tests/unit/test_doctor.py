@@ -93,6 +93,16 @@ def test_a_setting_that_loses_messages_is_told_with_what_to_run(
     assert f"--topic events.raw --add-config {config}=" in found.todo
 
 
+def test_a_topic_whose_configuration_is_hidden_is_a_fault() -> None:
+    """And nothing is guessed of it, nor of what others have to do with it."""
+    hidden = replace(TOPIC, configs={})
+    (found,) = checkup_kafka.topic(hidden, RAW, 3)
+    assert (found.level, "DESCRIBE_CONFIGS" in found.todo) == ("fault", True)
+    both = {"events.raw": hidden, "events.dead": replace(hidden, name="events.dead")}
+    assert list(checkup_kafka.together(both, (RAW, DEAD), "events.dead")) == []
+    assert list(checkup_kafka.remembered(both["events.dead"], 1)) == []
+
+
 def test_an_output_that_readers_are_late_for_is_a_warning_alone() -> None:
     """Nothing is lost for the processor."""
     topic = replace(TOPIC, name="events.enriched", configs=CONFIGS | {"retention.ms": "1000"})
