@@ -3,8 +3,6 @@
 An event is old when it occurred and was received before the horizon.  What is refused, and why, is decided in `processor.pure.purge`.
 """
 
-import sys
-
 from msgspec import Struct
 
 from processor.failures import StartRefused, refusing
@@ -16,6 +14,7 @@ from processor.pure import timestamps
 from processor.pure.findings import length
 from processor.pure.purge import Limits, cutoff, refusal
 from processor.settings import Settings, duration_ms
+from processor.terminal import in_place
 
 
 class Purged(Struct, frozen=True):
@@ -64,10 +63,9 @@ async def purge(settings: Settings, postgres: Postgres, horizon_ms: int, by: str
     details = rows.details(length(horizon_ms), before)
     order = rows.Order(before, raw.topic, held, by, details)
     gone = await rows.purge(postgres, order, _progress)
+    in_place("")
     return Purged(before, gone, sum(one.before - one.first for one in held))
 
 
 def _progress(org_unit: str, number: int) -> None:
-    """On a terminal, in place."""
-    if sys.stderr.isatty():
-        print(f"\r{org_unit}: {number} events", end="", file=sys.stderr)  # noqa: T201
+    in_place(f"{org_unit}: {number} events")

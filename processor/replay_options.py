@@ -10,6 +10,7 @@ from processor.failures import StartRefused
 from processor.io.clock import now_ms
 from processor.pure import timestamps
 from processor.settings import Settings, duration_ms
+from processor.terminal import in_place
 
 if TYPE_CHECKING:
     from processor.replay import Replay
@@ -54,22 +55,17 @@ def replay(  # noqa: PLR0913 - each parameter is an option
             return
     sending = Replay(settings, asked)
     try:
-        asyncio.run(sending.send(_progress))
+        asyncio.run(sending.send(in_place))
     finally:
         _sum_up(sending, "replayed")
 
 
 def _sum_up(replay: "Replay", done: str) -> None:
     tally = replay.tally
+    in_place("")
     for line in tally.lines():
         typer.echo(line)
     typer.echo(f"{tally.taken.total()} letters {done}, {tally.left} not chosen")
-
-
-def _progress(line: str) -> None:
-    """On a terminal, in place."""
-    if sys.stderr.isatty():
-        typer.echo(f"\r{line}", nl=False, err=True)
 
 
 def _say_nothing(_: str) -> None:

@@ -5,13 +5,19 @@ from functools import partial
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, for_code
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalGenerationError,
+    UnknownMemberIdError,
+    for_code,
+)
 from aiokafka.protocol.admin import ApiVersionRequest
+from aiokafka.protocol.group import HeartbeatRequest
 
 from processor.failures import Failure, Retryable
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_offsets import committed, coordinated, held
-from processor.io.kafka_topics import broker_configs, topic_configs
+from processor.io.kafka_topics import ConfigsHiddenError, broker_configs, topic_configs
 from processor.io.topic_ids import described
 from processor.pure import checkup_kafka as judge
 from processor.pure.checkup_kafka import Group, Role, Topic
@@ -21,6 +27,7 @@ from processor.settings import Settings
 
 ANSWER_S = 10.0
 _NOT_TOLD = -(2**31)
+_NO_GENERATION, _NOBODY = -1, "nobody"
 
 
 async def kafka(settings: Settings) -> Sequence[Finding]:
@@ -66,8 +73,15 @@ async def _versions(admin: AIOKafkaAdminClient) -> Mapping[int, int]:
 async def _topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> Mapping[str, Topic]:
     answer = await described(admin._client, names, allowed=True)  # noqa: SLF001
     rows = [row for row in answer.to_object()["topics"] if not row["error_code"]]
-    configs = await topic_configs(admin, [row["topic"] for row in rows]) if rows else {}
-    return {row["topic"]: _topic(row, configs[row["topic"]]) for row in rows}
+    return {row["topic"]: _topic(row, await _configs(admin, row["topic"])) for row in rows}
+
+
+async def _configs(admin: AIOKafkaAdminClient, topic: str) -> Mapping[str, str]:
+    """Nothing where we may not know."""
+    try:
+        return (await topic_configs(admin, [topic]))[topic]
+    except ConfigsHiddenError:
+        return {}
 
 
 def _topic(row: Mapping[str, Any], configs: Mapping[str, str]) -> Topic:
@@ -89,32 +103,34 @@ async def _offsets_minutes(admin: AIOKafkaAdminClient, broker: int) -> int | Non
     name = "offsets.retention.minutes"
     try:
         return int((await broker_configs(admin, broker, [name]))[name])
-    except (KafkaError, KeyError):
+    except (ConfigsHiddenError, KeyError):
         return None
 
 
 async def _group(cluster: Cluster, admin: AIOKafkaAdminClient, inputs: Sequence[Topic]) -> Group:
     name = cluster.settings.consumer_group
-    row = await coordinated(partial(_described_group, admin, name))
-    may_read = row["error_code"] != GroupAuthorizationFailedError.errno and _may(
-        row.get("authorized_operations", _NOT_TOLD), judge.READ
-    )
-    partitions = [Partition(topic.name, n) for topic in inputs for n in range(topic.partitions)]
-    places = await _places(cluster, admin, partitions) if may_read and partitions else {}
-    return Group(name, len(row["members"]), may_read, places)
-
-
-async def _described_group(admin: AIOKafkaAdminClient, name: str) -> Mapping[str, Any]:
-    (answer,) = await admin.describe_consumer_groups([name], include_authorized_operations=True)
+    if not await coordinated(partial(_may_join, admin, name)):
+        return Group(name, 0, may_read=False, places={})
+    (answer,) = await coordinated(partial(admin.describe_consumer_groups, [name]))
     (row,) = answer.to_object()["groups"]
-    if row["error_code"] not in (0, GroupAuthorizationFailedError.errno):
-        raise for_code(row["error_code"])
-    found: Mapping[str, Any] = row
-    return found
+    partitions = [Partition(topic.name, n) for topic in inputs for n in range(topic.partitions)]
+    places = await _places(cluster, admin, partitions) if partitions else {}
+    return Group(name, len(row["members"]), may_read=True, places=places)
 
 
-def _may(allowed: int, operation: int) -> bool:
-    return allowed == _NOT_TOLD or bool(allowed >> operation & 1)
+async def _may_join(admin: AIOKafkaAdminClient, group: str) -> bool:
+    """A heartbeat of nobody changes nothing, and takes the permission that a member needs."""
+    try:
+        coordinator = await admin.find_coordinator(group)
+    except GroupAuthorizationFailedError:
+        return False
+    request = HeartbeatRequest(group, _NO_GENERATION, _NOBODY)
+    code = (await admin._client.send(coordinator, request)).error_code  # noqa: SLF001
+    if code in (0, UnknownMemberIdError.errno, IllegalGenerationError.errno):
+        return True
+    if code != GroupAuthorizationFailedError.errno:
+        raise for_code(code)
+    return False
 
 
 async def _places(

@@ -1,5 +1,6 @@
 """What `processor doctor` asks Postgres."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,35 +16,8 @@ from processor.pure.checkup import Rights
 from processor.pure.findings import Finding, fault, ok
 from processor.settings import Settings
 
-TABLES = (
-    "audit_log",
-    "counted_leads",
-    "engaged_events",
-    "engaged_leads",
-    "engaged_org_units",
-    "engagement_outbox",
-    "engagement_places",
-    "event_count_changes",
-    "event_counts",
-    "events",
-    "filter_versions",
-    "filters",
-    "idempotency_keys",
-    "lanes",
-    "lead_epochs",
-    "lead_moves",
-    "lead_redirects",
-    "lead_scores",
-    "lead_sessions",
-    "lead_surges",
-    "merge_edges",
-    "merge_requests",
-    "merges",
-    "rule_state",
-    "suppression_counts",
-    "tokens",
-    "workers",
-)
+_CREATED = re.compile(r"^CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?(\w+)", re.MULTILINE)
+TABLES = sorted({name for one in migrate.MIGRATIONS for name in _CREATED.findall(one.sql)})
 
 
 async def postgres_server(settings: Settings) -> Sequence[Finding]:

@@ -39,6 +39,10 @@ class Topic(Struct, frozen=True):
         return f"{self.name}: {state}, {self.partitions} partitions"
 
 
+class ConfigsHiddenError(KafkaError):  # type: ignore[misc]  # aiokafka ships no types
+    """The cluster does not tell how a topic or broker is set up."""
+
+
 class Limits:
     """The size of the largest message each output topic takes, as the cluster says."""
 
@@ -221,6 +225,6 @@ async def _configured(
     for response in await admin.describe_configs(wanted):
         for code, message, _, name, entries in response.resources:
             if code:
-                raise KafkaError(f"cannot read the configuration of {name}: {message}")
+                raise ConfigsHiddenError(f"cannot read the configuration of {name}: {message}")
             found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return found

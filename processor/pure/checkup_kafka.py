@@ -35,6 +35,7 @@ class Topic(Struct, frozen=True):
     in_sync: int
     """Of the partition where fewest are."""
     configs: Mapping[str, str]
+    """Empty: we may not know."""
     allowed: int | None
     """Operations as bits; None where the broker does not tell."""
 
@@ -85,6 +86,10 @@ def missing(name: str) -> Finding:
 
 def topic(found: Topic, role: Role, brokers: int) -> Sequence[Finding]:
     """What is not as it should be, or that all of it is."""
+    if not found.configs:
+        todo = f"add the ACL: --operation DESCRIBE_CONFIGS --topic {found.name}"
+        hidden = fault(f"topic {found.name}", "its configuration cannot be read", todo)
+        return [hidden, *_allowed(found, role)]
     faults = [*_served(found, brokers), *_kept(found, role), *_allowed(found, role)]
     told = f"{found.partitions} partitions, kept for {_kept_for(found)}"
     return faults or [ok(f"topic {found.name}", told)]
@@ -151,10 +156,11 @@ def _allowed(found: Topic, role: Role) -> Iterator[Finding]:
 
 
 def together(topics: Mapping[str, Topic], roles: Sequence[Role], dead: str) -> Iterator[Finding]:
-    """What topics must be with regard to each other; those that are missing are passed over."""
+    """What topics must be with regard to each other; those that are missing or hidden are passed over."""
+    known = {name: topic for name, topic in topics.items() if topic.configs}
     for role in roles:
-        if role.carries in topics and role.name in topics:
-            output, source = topics[role.name], topics[role.carries]
+        if role.carries in known and role.name in known:
+            output, source = known[role.name], known[role.carries]
             yield from _letters(output, source) if role.name == dead else _spread(output, source)
             yield from _times(output, source)
 
@@ -171,9 +177,9 @@ def _letters(dead: Topic, source: Topic) -> Iterator[Finding]:
 
 def remembered(dead: Topic, minutes: int | None) -> Iterator[Finding]:
     """Whether letters are gone before Kafka forgets that they were replayed; `minutes`: how long it keeps offsets."""
-    kept = dead.number("retention.ms")
-    if minutes is None:
+    if minutes is None or not dead.configs:
         return
+    kept = dead.number("retention.ms")
     if kept != _FOR_EVER and kept + dead.number("segment.ms") <= minutes * 60_000:
         return
     said = (
@@ -207,12 +213,14 @@ def group(found: Group) -> Iterator[Finding]:
     """Who is in it, and whether it can go on from where it stands."""
     part = f"group {found.name}"
     if not found.may_read:
-        todo = f"add the ACL: --operation READ --group {found.name}"
+        todo = (
+            f"add the ACL: --operation READ --group {found.name} --resource-pattern-type prefixed"
+        )
         yield fault(part, "READ is not allowed", todo)
         return
     lag = sum(_lag(bounds) for bounds in found.places.values())
     behind = max((_lag(bounds) for bounds in found.places.values()), default=0)
-    said = f"{found.members} workers, {lag} records to read, {behind} of them in one partition"
+    said = f"{found.members} workers, {lag} records to read, at most {behind} in a partition"
     if lag and not found.members:
         yield warning(part, said, "start `processor worker`")
     else:

@@ -138,6 +138,26 @@ async def test_many_letters_go_back_in_several_transactions(world: World) -> Non
     assert await offsets_of(world, count) == list(range(count))
 
 
+@pytest.mark.fault
+async def test_a_replay_that_is_killed_leaves_nothing_sent_twice(
+    world: World, start_worker: Callable[..., Worker]
+) -> None:
+    """Its open transaction is aborted by the next one, which goes on behind the last that was committed."""
+    await world.create_topics(2)
+    count = BATCH_LETTERS * 40
+    await produce(world.kafka, world.dead, [letter(world, n) for n in range(count)])
+    killed = start_worker(world.environment(), "replay")
+    await until(partial(_has_any, world), 20)
+    killed.kill()
+    sent = await replayed(world)
+    assert 0 < sent < count
+    assert await offsets_of(world, count) == list(range(count))
+
+
+async def _has_any(world: World) -> bool:
+    return bool(await raw(world))
+
+
 async def test_of_two_replays_at_once_one_goes_on(world: World) -> None:
     """The other is fenced and says so; each letter goes back once."""
     await world.create_topics(2)
