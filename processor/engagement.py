@@ -208,7 +208,10 @@ class Engagement:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self._watch.look(self._reader)
+            reader = self._reader
+            lost = await self._watch.look(reader)
+            if reader is not None:
+                await reader.go_back(lost)
 
     async def _beside(self, job: Callable[[], Awaitable[None]]) -> None:
         """Runs until it is cancelled."""
