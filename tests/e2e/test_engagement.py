@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from processor.embedded import Stack
 from tests.e2e.engaging import (
     ENVIRONMENT,
+    SURGE,
     assert_equal_to_a_recount,
     enriched,
     last_scores,
@@ -23,12 +24,13 @@ from tests.e2e.engaging import (
     told,
 )
 from tests.harness import Message, Worker, World, processor, produce, read_topic, until
-from tests.oracle_engagement import WEEK, Recounted
+from tests.oracle_engagement import WEEK, Recounted, untold
 
 pytestmark = pytest.mark.e2e
 Start = Callable[..., Worker]
 MILLISECOND = timedelta(milliseconds=1)
 START = datetime(2026, 3, 1, tzinfo=UTC)
+UNMERGED = ("lead-4", "lead-8", "lead-9")
 LEADS = [f"lead-{n}" for n in range(10)]
 FILTERS = """
 org_units:
@@ -168,9 +170,11 @@ def assert_told(said: list[dict[str, Any]], wanted: Mapping[str, Recounted]) -> 
         assert milliseconds(at) == own.last
     surges = [one for one in said if one["type"] == "surge" and one["lead_id"] in wanted]
     assert surges
-    assert {(one["lead_id"], milliseconds(one["at"])) for one in surges} <= {
-        (lead, at) for lead, own in wanted.items() for at in own.surging
-    }
+    found = {(one["lead_id"], milliseconds(one["at"])) for one in surges}
+    assert found <= {(lead, at) for lead, own in wanted.items() for at in own.surging}
+    for lead in UNMERGED:
+        times = [at for one, at in found if one == lead]
+        assert untold(wanted[lead].surging, times, SURGE[2]) == []
 
 
 def milliseconds(text: str) -> int:
