@@ -147,9 +147,14 @@ class Engagement:
     def _note(self, applied: Applied) -> None:
         telemetry.ENGAGEMENT_EVENTS.inc(applied.counted)
         telemetry.ENGAGEMENT_FOREIGN.inc(len(applied.foreign))
-        for record, reason in applied.foreign:
+        telemetry.ENGAGEMENT_TORN.inc(len(applied.torn))
+        for record, reason in applied.foreign[:1]:
             log.warning(
-                "foreign_record", partition=record.partition, offset=record.offset, reason=reason
+                "foreign_records",
+                number=len(applied.foreign),
+                partition=record.partition,
+                first_offset=record.offset,
+                reason=reason,
             )
         if applied.told:
             self._outbox.wake()
@@ -203,7 +208,10 @@ class Engagement:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await self._watch.look(self._reader)
+            reader = self._reader
+            lost = await self._watch.look(reader)
+            if reader is not None:
+                await reader.go_back(lost)
 
     async def _beside(self, job: Callable[[], Awaitable[None]]) -> None:
         """Runs until it is cancelled."""

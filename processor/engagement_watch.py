@@ -11,6 +11,8 @@ from processor.pure.progress import Marks, View, observe, stalled
 from processor.waits import Waits
 
 LOOK_S = 2.0
+REFETCH_S = 10.0
+"""What was fetched and is not counted after this is believed to be lost on the way."""
 STALL_S = 300.0
 
 
@@ -37,28 +39,30 @@ class Watch:
         topic: str,
         places: Callable[[], Awaitable[Mapping[int, int]]],
         waits: Waits,
-        limit_s: float = STALL_S,
+        limits_s: tuple[float, float] = (REFETCH_S, STALL_S),
     ) -> None:
         self._topic = topic
         self._places = places
         self._waits = waits
-        self._limit_s = limit_s
+        self._refetch_s, self._limit_s = limits_s
         self._marks: Marks = {}
 
-    async def look(self, reader: Reading | None) -> None:
-        """Raises `StalledError`."""
+    async def look(self, reader: Reading | None) -> Mapping[int, int]:
+        """Partitions to fetch again, each from its place; raises `StalledError`."""
         try:
             views = await self._views(reader)
         except Retryable as failure:
             self._waits.begin("watch", failure)
             self._marks = {}
-            return
+            return {}
         self._waits.over("watch")
         now = monotonic()
         self._marks = observe(self._marks, views, now)
         if late := stalled(self._marks, now, self._limit_s):
             names = ", ".join(sorted(map(str, late)))
             raise StalledError(f"no progress for {self._limit_s:g} s, with nothing away: {names}")
+        lost = stalled(self._marks, now, self._refetch_s)
+        return {key: views[key].at for key in lost if isinstance(key, int)}
 
     async def _views(self, reader: Reading | None) -> Mapping[Hashable, View]:
         if reader is None or not reader.joined:

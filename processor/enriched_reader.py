@@ -15,7 +15,7 @@ from faust.app.base import BootStrategy
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
-from processor.failures import Stopped
+from processor.failures import Retryable, Stopped
 from processor.io.kafka import Cluster, translated
 from processor.pure.enriched import found_in
 from processor.pure.places import Delivered, Standing
@@ -145,6 +145,7 @@ class Reader(faust.App):
             f"{settings.consumer_group}.engagement",
             broker="kafka://",  # names the driver: the consumer is made by the cluster
             stream_buffer_maxsize=_BUFFERED,
+            stream_wait_empty=False,  # a rebalance need not wait for a batch that waits for Postgres
             topic_allow_declare=False,
             topic_disable_leader=True,
             autodiscover=False,
@@ -175,11 +176,15 @@ class Reader(faust.App):
             }
 
     async def go_back(self, places: Mapping[int, int]) -> None:
-        """Fetches these partitions again from there."""
-        topic = self.cluster.settings.enriched_topic
-        wanted = {TP(topic, partition): place for partition, place in places.items()}
-        if wanted:
-            await self.consumer.seek_wait(wanted)
+        """Fetches these partitions again from there, those that it still has; where that cannot be, the membership ends."""
+        own = {tp for tp in self.consumer.assignment() if tp.partition in places}
+        if not own:
+            return
+        try:
+            async with translated(ANSWER_S):
+                await self.consumer.seek_wait({tp: places[tp.partition] for tp in own})
+        except Retryable as failure:
+            await self.crash(failure)
 
     async def _count(self, stream: Any) -> None:
         async for events in stream.take_events(BATCH, within=BATCH_S):

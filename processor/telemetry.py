@@ -145,6 +145,10 @@ ENGAGEMENT_EVENTS = Counter(
 ENGAGEMENT_FOREIGN = Counter(
     "processor_engagement_foreign", "Records of the enriched topic that are no enriched events."
 )
+ENGAGEMENT_TORN = Counter(
+    "processor_engagement_torn",
+    "Times a partition was fetched again, because a record before the next one was not counted.",
+)
 ENGAGEMENT_TOLD = Counter(
     "processor_engagement_told", "Messages that the engagement service has published."
 )

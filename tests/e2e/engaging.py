@@ -94,3 +94,22 @@ def last_scores(said: list[dict[str, Any]]) -> Mapping[str, tuple[float, str]]:
     """The score told last of each lead, and as of when."""
     updates = [one for one in said if one["type"] == "score_update"]
     return {one["lead_id"]: (one["score"], one["at"]) for one in updates}
+
+
+def enriched(event_id: str, lead: str = "lead-1", **more: object) -> bytes:
+    """An organic event as the worker publishes it."""
+    at = "2026-03-01T00:00:00.000Z"
+    said = {
+        "id": event_id,
+        "org_unit": "acme",
+        "lead_id": lead,
+        "original_lead_id": None,
+        "event_type": "Page View",
+        "metadata": {},
+        "suppression_reason": None,
+        "created_at": at,
+        "received_at": at,
+        "suppressed_by": None,
+        **more,
+    }
+    return json.dumps(said).encode()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from processor.pure.enriched import Organic, Relinked
 from processor.pure.score import TOLERANCE, added, score_at, worth
 from processor.pure.timestamps import from_text
+from schemas import EngagementEvent
 from tests.oracle_engagement import WEEK, recount, sessions, untold
 from tests.unit.engagement_memory import ORG, RULE, RULES, Memory
 
@@ -119,6 +120,8 @@ def test_what_is_told_is_the_score_at_its_time() -> None:
     assert said[1][1] == 1.0
     assert said[2][1] == said[3][1] == pytest.approx(2.999966, abs=1e-6)
     assert all((one["org_unit"], one["lead_id"]) == (ORG, "a") for one in memory.told)
+    for one in memory.told:
+        assert EngagementEvent.model_validate(one).model_dump(mode="json") == one
 
 
 def test_a_lead_that_is_merged_away_is_told_to_be_worth_nothing() -> None:

@@ -11,7 +11,7 @@ from processor.pure.places import Standing
 from processor.waits import Waits
 
 TOPIC = "watched.enriched"
-LIMIT_S = 0.0
+LIMITS_S = 0.0, 0.0
 """Any second look is late."""
 
 
@@ -36,7 +36,7 @@ class FakeReader:
 async def looked_at(reader: FakeReader, change: str = "", value: object = None) -> Waits:
     """Two looks, with a change in between."""
     waits = Waits()
-    watch = Watch(TOPIC, reader.places, waits, LIMIT_S)
+    watch = Watch(TOPIC, reader.places, waits, LIMITS_S)
     await watch.look(reader)
     if change:
         setattr(reader, change, value)
@@ -59,6 +59,19 @@ async def test_a_partition_that_is_not_counted_although_nothing_is_away_ends_the
     reader.joined = False
     with pytest.raises(StalledError, match="group"):
         await looked_at(reader)
+
+
+async def test_what_was_fetched_and_is_never_counted_is_fetched_again() -> None:
+    """From its place, at the second look that finds it there."""
+    reader = FakeReader()
+    watch = Watch(TOPIC, reader.places, Waits(), (0.0, 60.0))
+    assert await watch.look(reader) == {}
+    assert await watch.look(reader) == {0: 4}
+    reader.place = 5
+    assert await watch.look(reader) == {}
+    reader.joined = False
+    for _ in range(2):
+        assert await watch.look(reader) == {}
 
 
 async def test_progress_and_kafka_that_is_away_excuse_it() -> None:
