@@ -57,7 +57,7 @@ class Past:
         """Contents of windows, each with an event time at hand; what was committed before the call is in them."""
         floors: dict[int, int] = {}
         members: dict[int, list[tuple[int, str]]] = {n: [] for n in range(len(wanted))}
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.fetch_by_keys(
             "window_members",
             *_columns([window for window, _ in wanted]),
             [at for _, at in wanted],
@@ -99,7 +99,7 @@ class Past:
         self, touches: Sequence[tuple[Window, Event]], batch: Sequence[Event]
     ) -> list[Any]:
         """For each touch its number, count and burst, and the numbers of the events of `batch` that are stored."""
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.fetch_by_keys(
             "seen_in_store",
             *_columns([window for window, _ in touches]),
             [event.occurred_at for _, event in touches],
@@ -120,7 +120,7 @@ class Past:
         if not grouped:
             return found
         chosen = [windows[n] for n in grouped]
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.fetch_by_keys(
             "window_exceeding",
             *_columns(chosen),
             [floors[n] for n in grouped],
@@ -155,7 +155,7 @@ class Past:
     async def _fold(self, window: Window) -> list[_Exceeding]:
         """The exceeding events of a keep-first filter among the rows that are older than it."""
         velocity = window.velocity
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.fetch_by_keys(
             "past_members", window.org_unit, window.lead_id, velocity.event_type, velocity.revision
         )
         return fold_past([(at, event_id) for event_id, at in rows], velocity)

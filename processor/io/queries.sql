@@ -1,5 +1,6 @@
 -- ---------------------------------------------------------------------------------------------------------------------
--- Events and the past of windows (store.py).  OFFSET 0 keeps the class of a lead from being looked up again for every row.
+-- Events and the past of windows (store.py, past.py).  OFFSET 0 keeps the class of a lead from being looked up again for every row.
+-- Asked place by place and in the order of time, the past is read by events_by_lead, whatever a plan believes of the table's size.
 
 -- name: record
 SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -7,6 +8,11 @@ SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $1
 -- name: newest_event
 -- The newest event time any lane has committed, ms.
 SELECT max(newest) FROM lanes
+
+-- name: by_keys
+-- Until the transaction ends: rows are found key by key, however old the statistics are, or the plan that is kept.
+SELECT set_config(name, 'off', true)
+FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'enable_bitmapscan']) AS name
 
 -- name: window_members
 -- What complete windows hold: of each window-aligned slice above the floor the first and last `keep` members.  The floor is
@@ -32,9 +38,13 @@ LEFT JOIN LATERAL (
             row_number() OVER (PARTITION BY slice_of(e.at, w.window_ms) ORDER BY e.at, e.id) AS from_first,
             row_number() OVER (PARTITION BY slice_of(e.at, w.window_ms) ORDER BY e.at DESC, e.id DESC) AS from_last
         FROM (
-            SELECT e.id, event_ms(e.occurred_at) AS at FROM events e
-            WHERE e.org_unit = w.org_unit AND e.lead_id = ANY (p.places) AND e.event_type = w.event_type AND e.counted
-                AND e.occurred_at > ms_event(f.floor) AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+            SELECT o.* FROM (SELECT DISTINCT unnest(p.places) AS place) d
+            CROSS JOIN LATERAL (
+                SELECT e.id, event_ms(e.occurred_at) AS at FROM events e
+                WHERE e.org_unit = w.org_unit AND e.lead_id = place AND e.event_type = w.event_type AND e.counted
+                    AND e.occurred_at > ms_event(f.floor) AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+                ORDER BY e.occurred_at
+            ) o
         ) e
     ) s
     WHERE s.from_first <= w.keep OR s.from_last <= w.keep
@@ -52,22 +62,30 @@ CROSS JOIN LATERAL (
         row_number() OVER (PARTITION BY slice_of(e.at, w.window_ms) ORDER BY e.at, e.id) AS from_first,
         row_number() OVER (PARTITION BY slice_of(e.at, w.window_ms) ORDER BY e.at DESC, e.id DESC) AS from_last
     FROM (
-        SELECT e.id, event_ms(e.occurred_at) AS at, e.exceeded ->> w.revision AS burst_id FROM events e
-        WHERE e.org_unit = w.org_unit AND e.lead_id = ANY (p.places) AND e.event_type = w.event_type
-            AND e.occurred_at > ms_event(w.floor) AND e.exceeded ? w.revision
-            AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+        SELECT o.* FROM (SELECT DISTINCT unnest(p.places) AS place) d
+        CROSS JOIN LATERAL (
+            SELECT e.id, event_ms(e.occurred_at) AS at, e.exceeded ->> w.revision AS burst_id FROM events e
+            WHERE e.org_unit = w.org_unit AND e.lead_id = place AND e.event_type = w.event_type
+                AND e.occurred_at > ms_event(w.floor) AND e.exceeded ? w.revision
+                AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+            ORDER BY e.occurred_at
+        ) o
     ) e
 ) s
 WHERE s.from_first = 1 OR s.from_last = 1
 
 -- name: past_members
 -- The members of a lead's windows that were judged before a filter revision existed, in processing order.
-SELECT e.id, event_ms(e.occurred_at) AS at
+SELECT o.id, event_ms(o.occurred_at) AS at
 FROM (SELECT lead_class($1, $2) AS leads OFFSET 0) c
-CROSS JOIN LATERAL (SELECT lead_places($1, c.leads) AS places OFFSET 0) p
-JOIN events e ON e.org_unit = $1 AND e.lead_id = ANY (p.places) AND e.event_type = $3 AND e.counted AND e.rules < $4
-    AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
-ORDER BY e.batch, e.source_offset
+CROSS JOIN LATERAL (SELECT DISTINCT unnest(lead_places($1, c.leads)) AS place) d
+CROSS JOIN LATERAL (
+    SELECT e.id, e.occurred_at, e.batch, e.source_offset FROM events e
+    WHERE e.org_unit = $1 AND e.lead_id = place AND e.event_type = $3 AND e.counted AND e.rules < $4
+        AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+    ORDER BY e.occurred_at
+) o
+ORDER BY o.batch, o.source_offset
 
 -- name: seen_in_store
 -- For events whose time reaches below what Redis keeps: how many members are in (at - window, at], at most `keep`, and the
@@ -76,20 +94,31 @@ ORDER BY e.batch, e.source_offset
 WITH stored AS MATERIALIZED (
     SELECT coalesce(array_agg(b.n), '{}') AS numbers
     FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS b (org_unit, id, n)
-    JOIN events e ON e.org_unit = b.org_unit AND e.id = b.id
+    CROSS JOIN LATERAL (
+        -- As an order of ids, which the primary key alone has: for a small table another index looks as good.
+        SELECT FROM events e WHERE e.org_unit = b.org_unit AND e.id >= b.id AND e.id <= b.id ORDER BY e.id LIMIT 1
+    ) row
 )
 SELECT w.n,
     (SELECT count(*) FROM (
-        SELECT FROM events e
-        WHERE e.org_unit = w.org_unit AND e.lead_id = ANY (p.places) AND e.event_type = w.event_type AND e.counted
-            AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at <= ms_event(w.at)
-            AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+        SELECT FROM (SELECT DISTINCT unnest(p.places) AS place) d
+        CROSS JOIN LATERAL (
+            SELECT FROM events e
+            WHERE e.org_unit = w.org_unit AND e.lead_id = place AND e.event_type = w.event_type AND e.counted
+                AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at <= ms_event(w.at)
+                AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+            ORDER BY e.occurred_at LIMIT w.keep
+        ) member
         LIMIT w.keep
     ) x) AS count,
-    (SELECT e.exceeded ->> w.revision FROM events e
-        WHERE e.org_unit = w.org_unit AND e.lead_id = ANY (p.places) AND e.event_type = w.event_type
-            AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at < ms_event(w.at + w.window_ms)
-            AND e.exceeded ? w.revision AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads) AND e.id <> w.id
+    (SELECT other.burst_id FROM (SELECT DISTINCT unnest(p.places) AS place) d
+        CROSS JOIN LATERAL (
+            SELECT e.exceeded ->> w.revision AS burst_id FROM events e
+            WHERE e.org_unit = w.org_unit AND e.lead_id = place AND e.event_type = w.event_type
+                AND e.occurred_at > ms_event(w.at - w.window_ms) AND e.occurred_at < ms_event(w.at + w.window_ms)
+                AND e.exceeded ? w.revision AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads) AND e.id <> w.id
+            ORDER BY e.occurred_at LIMIT 1
+        ) other
         LIMIT 1) AS burst_id,
     CASE WHEN w.n = 1 THEN (SELECT numbers FROM stored) END AS stored
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::integer[], $7::text[], $8::text[])

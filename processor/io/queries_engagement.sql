@@ -2,11 +2,6 @@
 -- Engagement: what a batch of the enriched topic makes of leads (engagement_store.py), all of it in one transaction.
 -- Arrays belong together by their places; times are milliseconds.
 
--- name: by_keys
--- Until the transaction ends: what a batch names is found key by key, however old the statistics are.
-SELECT set_config(name, 'off', true)
-FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'enable_bitmapscan']) AS name
-
 -- name: open_places
 INSERT INTO engagement_places (topic, partition, next_offset)
 SELECT $1, p, 0 FROM unnest($2::integer[]) AS p ORDER BY p ON CONFLICT DO NOTHING

@@ -402,9 +402,9 @@ class HeardPostgres(Postgres):
     asked: list[int]
     after_first: Callable[[], Awaitable[object]]
 
-    async def fetch(self, name: str, *args: Any) -> list[Any]:
+    async def fetch_by_keys(self, name: str, *args: Any) -> list[Any]:
         """As ever."""
-        rows = await super().fetch(name, *args)
+        rows = await super().fetch_by_keys(name, *args)
         self.asked.append(len(args[0]))
         then, self.after_first = self.after_first, nothing
         await then()

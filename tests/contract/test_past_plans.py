@@ -1,0 +1,52 @@
+"""How Postgres finds the past of windows: a session keeps the plans of its first minutes, when the table was small."""
+
+import re
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from processor.io.postgres import QUERIES
+
+pytestmark = pytest.mark.contract
+FIRST_EVENTS = """
+INSERT INTO events (org_unit, id, lead_id, event_type, metadata, occurred_at, received_at, source_topic, source_partition,
+    source_offset, batch, rules, counted)
+SELECT 'acme', 'evt-' || n, 'ld', 'Page View', '{}', now(), now(), 'events.raw', 0, n, 1, 1, true FROM generate_series(1, 100) n
+"""
+ARGUMENTS = {
+    "window_members": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]", "bigint"],
+    "window_exceeding": ["text[]"] * 3 + ["bigint[]"] * 2 + ["text[]"],
+    "past_members": ["text"] * 3 + ["bigint"],
+    "seen_in_store": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]"] + ["text[]"] * 4,
+}
+A_VALUE = {"text[]": "'{x}'", "bigint[]": "'{1}'", "integer[]": "'{1}'", "text": "'x'", "bigint": "1"}  # fmt: skip
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """To a database in which one lead has had its first hundred events, and nobody has looked at the table yet."""
+    connection = await asyncpg.connect(database)
+    await connection.execute(FIRST_EVENTS)
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+async def test_the_past_is_found_by_lead_and_time_also_by_a_plan_for_a_small_table(
+    connection: asyncpg.Connection, name: str
+) -> None:
+    """Such a plan would otherwise pass over the org unit or the table for each window; events themselves are found by their ids."""
+    types = ARGUMENTS[name]
+    async with connection.transaction():
+        await connection.execute(QUERIES["by_keys"])
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE asked({', '.join(types)}) AS {QUERIES[name]}")
+        values = ", ".join(A_VALUE[one] for one in types)
+        rows = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE asked({values})")
+    plan = "\n".join(row[0] for row in rows)
+    looks = re.findall(r"(\w+ )?Scan (?:Backward )?(?:using (\w+) )?on events\b.*\n(.*)", plan)
+    assert looks, plan
+    for _, index, condition in looks:
+        time = index == "events_by_lead" and "(lead_id = " in condition
+        assert time or (index == "events_pkey" and "(id >= " in condition), plan
