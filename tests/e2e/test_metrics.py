@@ -69,6 +69,7 @@ MOVED: Mapping[str, Iterable[Collector]] = {
     "engagement": (
         telemetry.ENGAGEMENT_EVENTS,
         telemetry.ENGAGEMENT_FOREIGN,
+        telemetry.ENGAGEMENT_TORN,
         telemetry.ENGAGEMENT_TOLD,
     ),
 }
@@ -312,7 +313,10 @@ async def test_the_api_counts_requests_events_and_streams(api: Api) -> None:
 async def test_engagement_counts_organic_events_once_and_what_it_tells(
     world: World, start_worker: Callable[..., Worker]
 ) -> None:
-    """Repeats and suppressed events are not counted, what is no event is; a first event is told of twice: lead and score."""
+    """Repeats and suppressed events are not counted, what is no event is; a first event is told of twice: lead and score.
+
+    A place that is taken back is counted from again.
+    """
     await world.create_topics(1)
     process = start_worker(world.environment(), "engagement")
     await process.ready(60)
@@ -323,3 +327,9 @@ async def test_engagement_counts_organic_events_once_and_what_it_tells(
         await until(lambda: _is(watch, "processor_engagement_foreign_total", 1))
         await until(lambda: _is(watch, "processor_engagement_told_total", 2))
         assert await watch.value("processor_engagement_events_total") == 1
+        connection = await asyncpg.connect(world.postgres)
+        await connection.execute("UPDATE engagement_places SET next_offset = 0")
+        await connection.close()
+        await publish(world, [enriched("three")])
+        await until(lambda: _is(watch, "processor_engagement_events_total", 2))
+        assert await watch.value("processor_engagement_torn_total") == 1

@@ -8,7 +8,6 @@ from processor.behind import Behind
 from processor.io.kafka import Partition
 
 HERE = Partition("behind", 3)
-NOW_MS = time.time_ns() // 1_000_000
 HOUR_MS = 3_600_000
 
 
@@ -32,6 +31,11 @@ def lag() -> float | None:
     return told("processor_lag_records")
 
 
+def ago(ms: int) -> int:
+    """The time so many milliseconds before now."""
+    return time.time_ns() // 1_000_000 - ms
+
+
 def age() -> float:
     """Seconds, to the minute: the clock is the real one."""
     found = told("processor_oldest_unprocessed_seconds")
@@ -43,11 +47,11 @@ def test_the_first_record_in_hand_has_the_age() -> None:
     """Until all is committed."""
     behind = Behind(HERE)
     behind.at(4)
-    behind.holds(NOW_MS - HOUR_MS)
+    behind.holds(ago(HOUR_MS))
     behind.tell(2)
     assert (lag(), age()) == (2, 3600)
     behind.at(5)
-    behind.holds(NOW_MS - HOUR_MS // 2)
+    behind.holds(ago(HOUR_MS // 2))
     behind.tell(1)
     assert (lag(), age()) == (1, 1800)
     behind.at(6)
@@ -60,7 +64,7 @@ def test_what_is_no_longer_in_hand_keeps_its_age_until_it_is_committed() -> None
     """A lane that begins again, or is stopped, has let go of it; so it is while nobody knows the lag."""
     behind = Behind(HERE)
     behind.at(4)
-    behind.holds(NOW_MS - HOUR_MS)
+    behind.holds(ago(HOUR_MS))
     behind.holds(None)
     behind.at(4)
     behind.tell(2)
