@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -18,6 +19,7 @@ from processor.embedded.recipes import FAST_START, Kafka
 from processor.embedded.servers import Process
 from processor.settings import Settings
 
+RUNBOOK = Path(__file__).parents[1] / "deploy" / "RUNBOOK.md"
 ADMIN = "admin"
 LISTENER = "SASL_PLAINTEXT"
 RESOURCES = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
@@ -36,20 +38,34 @@ class Right(NamedTuple):
     operations: tuple[str, ...]
 
 
-def rights(runbook: Path) -> list[Right]:
+def rights() -> list[Right]:
     """The ``kafka-acls.sh`` lines of the runbook."""
     line = re.compile(
         r"^kafka-acls.sh .*--add --allow-principal User:(\S+) (.*?) --(topic|group|transactional-id|cluster)"
         r"(?: (\S+))?(?: --resource-pattern-type (literal|prefixed))?$",
         re.MULTILINE,
     )
-    found = line.findall(runbook.read_text().replace("\\\n", " "))
+    found = line.findall(RUNBOOK.read_text().replace("\\\n", " "))
     return [
         Right(
             user, resource, name or "kafka-cluster", pattern or "literal", tuple(ops.split()[1::2])
         )
         for user, ops, resource, name, pattern in found
     ]
+
+
+def command_of(beginning: str) -> str:
+    """The line of the runbook that begins so."""
+    found = re.search(rf"^{re.escape(beginning)}.*$", RUNBOOK.read_text(), re.MULTILINE)
+    assert found, beginning
+    return found[0]
+
+
+def user_of(url: str, name: str) -> str:
+    """The URL for this user, with the password that stands in the runbook."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{name}:PASSWORD@{place}"))
 
 
 class SecuredKafka(Kafka):

@@ -16,6 +16,7 @@ from tests.contract.decision_world import LONG_AGO, NOW, RealWorld, real_world, 
 from tests.contract.filter_world import velocity
 from tests.harness import until
 from tests.harness_cluster import Cluster
+from tests.harness_secured import command_of, user_of
 
 __all__ = ["scratch"]
 pytestmark = [pytest.mark.contract, pytest.mark.fault]
@@ -203,9 +204,14 @@ async def slot_of(world: RealWorld, cluster: Cluster, lead: str) -> tuple[int, s
 async def test_a_slot_may_move_key_by_key_while_its_leads_have_events(
     world: RealWorld, cluster: Cluster
 ) -> None:
-    """Nobody trusts a window to be empty that is only elsewhere: until the sentinel has moved they wait, then they begin again."""
+    """Nobody trusts a window to be empty that is only elsewhere: until the sentinel has moved they wait, then they begin again.
+
+    One of the two has no more rights than the runbook gives it.
+    """
     lead = "L1"
-    server = await Server.connect(cluster.url)
+    for node in cluster.primaries():
+        cluster.ask(node, *command_of("ACL SETUSER worker").split())
+    server = await Server.connect(user_of(cluster.url, "worker"))
     other = RealWorld(world.postgres, world.connection, server, world.lateness_ms)
     other.rulebook, other.offset = world.rulebook, 1_000_000
     await world.process(world.event("a", NOW, lead_id=lead))

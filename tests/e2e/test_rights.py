@@ -1,9 +1,7 @@
 """Every service does its work with the rights that the runbook gives it."""
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
@@ -13,12 +11,19 @@ from processor.embedded import Stack
 from processor.io.kafka import Cluster, connected
 from processor.io.kafka_topics import create_topics
 from tests import harness
-from tests.harness_secured import ADMIN, as_user, grant, rights, secured_kafka, settings
+from tests.harness_secured import (
+    ADMIN,
+    as_user,
+    command_of,
+    grant,
+    rights,
+    secured_kafka,
+    settings,
+    user_of,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 StartWorker = Callable[..., harness.Worker]
-RUNBOOK = Path(__file__).parents[2] / "deploy" / "RUNBOOK.md"
-PASSWORD = "PASSWORD"
 
 
 VELOCITY = {
@@ -30,24 +35,10 @@ VELOCITY = {
 }
 
 
-def line(beginning: str) -> str:
-    """The command of the runbook that begins so."""
-    found = re.search(rf"^{re.escape(beginning)}.*$", RUNBOOK.read_text(), re.MULTILINE)
-    assert found, beginning
-    return found[0]
-
-
-def user_of(url: str, name: str) -> str:
-    """The URL for this user, whose password is `PASSWORD`."""
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{name}:{PASSWORD}@{place}"))
-
-
 @pytest.fixture
 async def kafka(tmp_path: Path) -> AsyncIterator[str]:
     """A Kafka with the topics under their default names, and the users and rights of the runbook."""
-    wanted = rights(RUNBOOK)
+    wanted = rights()
     with secured_kafka(tmp_path, {right.user for right in wanted}) as url:
         await create_topics(settings(url, ADMIN), 2)
         async with connected(Cluster(settings(url, ADMIN))) as admin:
@@ -59,7 +50,7 @@ async def kafka(tmp_path: Path) -> AsyncIterator[str]:
 def redis_user(redis_url: str) -> Iterator[str]:
     """The URL of the worker's user."""
     with redis.Redis.from_url(redis_url) as server:
-        server.execute_command(*line("ACL SETUSER worker").split())
+        server.execute_command(*command_of("ACL SETUSER worker").split())
         yield user_of(redis_url, "worker")
         server.acl_deluser("worker")
 
@@ -67,7 +58,7 @@ def redis_user(redis_url: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_user(stack: Stack, database: str) -> Iterator[str]:
     """The URL of the API's user."""
-    harness.execute(stack.postgres, line("CREATE ROLE api"))
+    harness.execute(stack.postgres, command_of("CREATE ROLE api"))
     yield user_of(database, "api")
     harness.execute(stack.postgres, "DROP ROLE api")
 
