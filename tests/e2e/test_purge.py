@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from processor.io import filters
+from processor.io.kafka import Cluster
 from processor.io.kafka_past import Raw
 from processor.io.postgres import Postgres
 from processor.io.purge import Held
@@ -93,3 +94,17 @@ async def test_what_kafka_holds_and_what_is_not_processed_is_known(world: World)
     assert await raw.held(now - 5 * DAY) == []
     assert await raw.held(now - 2 * DAY) == [Held(0, 0, 1), Held(1, 0, 1)]
     assert await raw.held(now) == [Held(0, 0, 3), Held(1, 0, 1)]
+
+
+async def test_what_was_aborted_waits_for_nobody(world: World) -> None:
+    """Only markers of transactions stand before the end: nothing is unread, and nothing is waited for."""
+    await world.create_topics(1)
+    producer = Cluster(world.settings()).producer(16_384, f"{world.id}.aborting")
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(world.raw, b"{}", partition=0)
+    await producer.abort_transaction()
+    await producer.stop()
+    raw = Raw(world.settings())
+    await raw.look()
+    assert await raw.oldest_unread() is None
