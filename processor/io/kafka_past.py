@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer
 
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_offsets import committed, held
-from processor.io.kafka_topics import partitions_of, topic_configs
+from processor.io.kafka_topics import partitions_of, require_topics, topic_configs
 from processor.io.purge import Held
 from processor.settings import Settings
 
@@ -48,7 +48,9 @@ class Raw:
         self._cluster = Cluster(settings)
         self._group = settings.consumer_group
         self.topic = settings.raw_topic
-        self.configs: Mapping[str, str] = {}
+        self._inputs = (settings.raw_topic, settings.merge_topic)
+        self.configs: Mapping[str, Mapping[str, str]] = {}
+        """Of either input: merges make rows too."""
         self._unread: Sequence[tuple[Partition, int]] = ()
         self._starts: Mapping[Partition, int] = {}
         self._ends: Mapping[Partition, int] = {}
@@ -57,7 +59,8 @@ class Raw:
         """Asks what there is."""
         async with at_start(self._cluster) as admin:
             count = await partitions_of(admin, self.topic)
-            self.configs = (await topic_configs(admin, [self.topic]))[self.topic]
+            await require_topics(admin, self._inputs)
+            self.configs = await topic_configs(admin, self._inputs)
             partitions = [Partition(self.topic, number) for number in range(count)]
             offsets = await committed(admin, self._group, partitions)
         self._starts, self._ends = await held(self._cluster, partitions)

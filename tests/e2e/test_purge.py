@@ -46,6 +46,8 @@ async def test_a_horizon_that_is_too_short_is_refused(world: World) -> None:
     await configure(world, world.raw, retention_ms="-1")
     assert f"{world.raw} keeps messages for ever" in refusal(world, "3650d")
     await configure(world, world.raw, retention_ms="3600000")
+    assert f"{world.merges} keeps messages for 7d (retention.ms)" in refusal(world, "7d")
+    await configure(world, world.merges, retention_ms="3600000")
     postgres = await Postgres.connect(world.postgres)
     await filters.apply(postgres, file(acme=[velocity("vf-30", window_ms=30 * DAY)]), "ann")
     await postgres.close()
