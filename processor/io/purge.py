@@ -177,6 +177,7 @@ class _Tidying:
     async def after(self, cutoff: int) -> None:
         """All of it, of events before that time; raises `StartRefused`."""
         await self._steps("purge_requests", cutoff)
+        await self._steps("purge_surges", cutoff)
         org_unit = self._org_unit
         tries = partial(self._postgres.fetch, "purge_tries", org_unit, cutoff)
         for root in await _insisting(tries):

@@ -19,7 +19,8 @@ WITH RECURSIVE units AS (
         (SELECT min(o.org_unit) FROM events o WHERE o.org_unit > u.org_unit),
         (SELECT min(o.org_unit) FROM merge_requests o WHERE o.org_unit > u.org_unit),
         (SELECT min(o.org_unit) FROM event_counts o WHERE o.org_unit > u.org_unit),
-        (SELECT min(o.org_unit) FROM suppression_counts o WHERE o.org_unit > u.org_unit))
+        (SELECT min(o.org_unit) FROM suppression_counts o WHERE o.org_unit > u.org_unit),
+        (SELECT min(o.org_unit) FROM lead_surges o WHERE o.org_unit > u.org_unit))
     FROM units u WHERE u.org_unit IS NOT NULL
 )
 SELECT org_unit FROM units WHERE org_unit <> ''
@@ -34,7 +35,8 @@ SELECT EXISTS (SELECT FROM merges WHERE org_unit = $1 AND counting IS NOT NULL)
 
 -- name: purge_events
 -- One step: events that occurred and were received before $2, in the order of events_by_time after ($3, $4), $5 at most.  Those
--- that Kafka still holds stay: of topic $6, in partitions $7, from offsets $8 to before $9.
+-- that Kafka still holds stay: of topic $6, in partitions $7, from offsets $8 to before $9.  An id that goes is free for the engagement
+-- service too, and one that stays is known to it: it counts no event twice.
 WITH chunk AS MATERIALIZED (
     SELECT id, occurred_at FROM events
     WHERE org_unit = $1 AND deleted_at IS NULL AND occurred_at < $2::timestamptz
@@ -49,6 +51,8 @@ WITH chunk AS MATERIALIZED (
     ORDER BY e.id FOR UPDATE OF e  -- in the order of moves and deletes: no deadlock
 ), gone AS (
     DELETE FROM events e USING old o WHERE e.org_unit = $1 AND e.id = o.id RETURNING e.id
+), engaged AS (
+    DELETE FROM engaged_events g USING old o WHERE g.org_unit = $1 AND g.id = o.id
 )
 SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM gone) AS gone, '' AS event_type, l.occurred_at, l.id
 FROM (VALUES (1)) AS one
@@ -71,6 +75,8 @@ WITH chunk AS MATERIALIZED (
     ORDER BY e.id FOR UPDATE OF e
 ), gone AS (
     DELETE FROM events e USING old o WHERE e.org_unit = $1 AND e.id = o.id RETURNING e.id
+), engaged AS (
+    DELETE FROM engaged_events g USING old o WHERE g.org_unit = $1 AND g.id = o.id
 )
 SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM gone) AS gone, l.event_type, l.occurred_at, l.id
 FROM (VALUES (1)) AS one
@@ -133,3 +139,8 @@ DELETE FROM merge_requests q USING (
     WHERE r.org_unit = $1 AND r.requested_at < $2::timestamptz AND EXISTS (SELECT FROM merges m WHERE m.message_id = r.message_id)
     LIMIT $3) x
 WHERE q.org_unit = $1 AND q.message_id = x.message_id
+
+-- name: purge_surges
+DELETE FROM lead_surges s USING (
+    SELECT lead_id, at FROM lead_surges WHERE org_unit = $1 AND at < $2::timestamptz LIMIT $3) x
+WHERE s.org_unit = $1 AND s.lead_id = x.lead_id AND s.at = x.at
