@@ -32,7 +32,10 @@ class Outputs(Struct, frozen=True):
         )
 
     def letter(self, refusal: Rejected) -> Message:
-        """The dead letter of a record, with its key and headers."""
+        """The dead letter of a record, with its key and headers.
+
+        Its own timestamp is that of its publication: it is kept for as long as letters are, however old its record is.
+        """
         record = refusal.record
         value = dead_letter(refusal, self.max_bytes(self.dead_topic))
         return Message(
@@ -40,7 +43,7 @@ class Outputs(Struct, frozen=True):
             record.key,
             value,
             record.headers,
-            record.timestamp,
+            None,
             record.partition,
             source=record,
             stage=refusal.stage,

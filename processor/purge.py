@@ -54,7 +54,8 @@ async def purge(settings: Settings, postgres: Postgres, horizon_ms: int, by: str
     with quietly(), refusing("nothing is purged; try again"):
         begin = await rows.begin(postgres)
         await raw.look()
-        limits = Limits(raw.topic, raw.configs, begin.widest, settings.allowed_lateness_ms)
+        late, surge = settings.allowed_lateness_ms, settings.surge_window_ms
+        limits = Limits(raw.configs, begin.widest, late, surge)
         refused = refusal(horizon_ms, limits)
         if refused:
             raise StartRefused(refused)

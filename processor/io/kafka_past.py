@@ -2,16 +2,43 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
 
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_offsets import committed, held
-from processor.io.kafka_topics import partitions_of, topic_configs
+from processor.io.kafka_topics import partitions_of, require_topics, topic_configs
 from processor.io.purge import Held
 from processor.settings import Settings
 
 ANSWER_S = 20.0
+POLL_MS = 500
+
+
+class Reader(Protocol):
+    """What is asked of a consumer that stands somewhere in a partition."""
+
+    async def getmany(
+        self, *partitions: Partition, timeout_ms: int, max_records: int
+    ) -> Mapping[Partition, Sequence[Any]]:
+        """What has come by then, perhaps nothing."""
+
+    async def position(self, partition: Partition) -> int:
+        """The offset it goes on at."""
+
+
+async def next_timestamp(reader: Reader, partition: Partition, end: int) -> int | None:
+    """The timestamp of the next record; None where only markers of transactions are left before the end.
+
+    Waits: a broker that is slow has not said that there is nothing.
+    """
+    while True:
+        fetched = await reader.getmany(partition, timeout_ms=POLL_MS, max_records=1)
+        for record in fetched.get(partition, ()):
+            return int(record.timestamp)
+        if await reader.position(partition) >= end:
+            return None
 
 
 class Raw:
@@ -21,7 +48,9 @@ class Raw:
         self._cluster = Cluster(settings)
         self._group = settings.consumer_group
         self.topic = settings.raw_topic
-        self.configs: Mapping[str, str] = {}
+        self._inputs = (settings.raw_topic, settings.merge_topic)
+        self.configs: Mapping[str, Mapping[str, str]] = {}
+        """Of either input: merges make rows too."""
         self._unread: Sequence[tuple[Partition, int]] = ()
         self._starts: Mapping[Partition, int] = {}
         self._ends: Mapping[Partition, int] = {}
@@ -30,7 +59,8 @@ class Raw:
         """Asks what there is."""
         async with at_start(self._cluster) as admin:
             count = await partitions_of(admin, self.topic)
-            self.configs = (await topic_configs(admin, [self.topic]))[self.topic]
+            await require_topics(admin, self._inputs)
+            self.configs = await topic_configs(admin, self._inputs)
             partitions = [Partition(self.topic, number) for number in range(count)]
             offsets = await committed(admin, self._group, partitions)
         self._starts, self._ends = await held(self._cluster, partitions)
@@ -44,9 +74,10 @@ class Raw:
             async with self._reading([p for p, _ in self._unread]) as reader:
                 for partition, at in self._unread:
                     reader.seek(partition, at)
-                    records = await reader.getmany(partition, timeout_ms=2_000, max_records=1)
-                    found += [record.timestamp for record in records.get(partition, ())]
-        return min((at for at in found if at >= 0), default=None)
+                    timestamp = await next_timestamp(reader, partition, self._ends[partition])
+                    if timestamp is not None and timestamp >= 0:
+                        found.append(timestamp)
+        return min(found, default=None)
 
     async def held(self, before: int) -> Sequence[Held]:
         """Messages with record timestamps before that time (ms) which it holds nonetheless: it removes whole segments alone."""

@@ -131,7 +131,7 @@ def _inputs(settings: Settings, partitions: int, copies: int) -> Sequence[NewTop
 
 
 def _outputs(settings: Settings, partitions: int, copies: int, dead_max: int) -> Sequence[NewTopic]:
-    # An output carries its input's timestamp, which the raw topic has already let in.
+    # An enriched event carries its record's timestamp, which the raw topic has already let in.
     configs = _configs(copies) | {"message.timestamp.after.max.ms": str(_FOR_EVER_MS)}
     dead = configs | {
         _MAX_MESSAGE: str(dead_max),

@@ -22,6 +22,8 @@ STEP_ROWS = 5_000
 LONGEST_PAUSE_S = 1.0
 TRIES = 30
 RETRY_S = 1.0
+_COUNTS = frozenset({"purge_trie", "purge_hours"})
+"""While a step of these runs, nobody folds counts."""
 
 
 class Held(Struct, frozen=True):
@@ -66,17 +68,31 @@ async def begin(postgres: Postgres) -> Beginning:
 async def purge(
     postgres: Postgres, order: Order, progress: Callable[[str, int], None], rows: int = STEP_ROWS
 ) -> dict[str, int]:
-    """How many events went, by org unit; `progress` hears the number of each after every step.  Raises `StartRefused`."""
+    """How many events went, by org unit; `progress` hears the number of each after every step.
+
+    Raises `StartRefused`: at its end where it could not forget what was kept about the events of an org unit.
+    """
     gone: dict[str, int] = {}
+    untidy: dict[str, StartRefused] = {}
     for unit in await _insisting(partial(postgres.fetch, "purge_org_units")):
         org_unit: str = unit["org_unit"]
         walk = _Walk(postgres, order, org_unit, rows)
         for statement in ("purge_events", "purge_tombstones"):
             await walk.through(statement, partial(progress, org_unit))
         gone[org_unit] = walk.gone
-        await _insisting(partial(_tidy, postgres, org_unit, order.cutoff))
+        try:
+            await _Tidying(postgres, org_unit, rows).after(order.cutoff)
+        except StartRefused as refused:
+            untidy[org_unit] = refused
     await _insisting(partial(postgres.execute, "forget_keys"))
+    if untidy:
+        raise StartRefused(_left(sum(gone.values()), untidy))
     return gone
+
+
+def _left(gone: int, untidy: dict[str, StartRefused]) -> str:
+    first = next(iter(untidy.values()))
+    return f"{gone} events are purged, but not what was kept about those of {', '.join(untidy)}: {first}"
 
 
 class _Walk:
@@ -102,7 +118,7 @@ class _Walk:
             if row["seen"] < self._rows:
                 return
             after = row["event_type"], row["occurred_at"], row["id"]
-            await asyncio.sleep(min(LONGEST_PAUSE_S, clock() - begun))
+            await _rest(begun)
 
     async def _step(self, statement: str, after: tuple[str, int | None, str]) -> Any:
         order = self._order
@@ -150,13 +166,45 @@ class _Walk:
         return audit
 
 
-async def _tidy(postgres: Postgres, org_unit: str, cutoff: int) -> None:
-    """What was kept about events that are gone."""
-    async with postgres.transaction() as connection:
-        await connection.execute(QUERIES["purge_requests"], org_unit, cutoff)
-        if await connection.fetchval(QUERIES["purge_holds_counts"]):
-            await connection.execute(QUERIES["purge_counts"], org_unit, cutoff)
-            await connection.execute(QUERIES["purge_hours"], org_unit, cutoff)
+class _Tidying:
+    """Forgets what was kept about events of an org unit that are gone, `rows` rows in a transaction."""
+
+    def __init__(self, postgres: Postgres, org_unit: str, rows: int) -> None:
+        self._postgres = postgres
+        self._org_unit = org_unit
+        self._rows = rows
+
+    async def after(self, cutoff: int) -> None:
+        """All of it, of events before that time; raises `StartRefused`."""
+        await self._steps("purge_requests", cutoff)
+        await self._steps("purge_surges", cutoff)
+        org_unit = self._org_unit
+        tries = partial(self._postgres.fetch, "purge_tries", org_unit, cutoff)
+        for root in await _insisting(tries):
+            await self._steps("purge_trie", root["lead_id"], root["slot"])
+        await self._steps("purge_hours", cutoff)
+
+    async def _steps(self, statement: str, *what: object) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            begun = clock()
+            if await _insisting(partial(self._step, statement, what)) < self._rows:
+                return
+            await _rest(begun)
+
+    async def _step(self, statement: str, what: Sequence[object]) -> int:
+        async with self._postgres.transaction() as connection:
+            await connection.execute(QUERIES["by_index"])
+            if statement in _COUNTS:
+                await connection.execute(QUERIES["purge_holds_counts"])
+            done = await connection.execute(QUERIES[statement], self._org_unit, *what, self._rows)
+        return int(done.removeprefix("DELETE "))
+
+
+async def _rest(begun: float) -> None:
+    """As long as the step took, so that others come first."""
+    spent = asyncio.get_running_loop().time() - begun
+    await asyncio.sleep(min(LONGEST_PAUSE_S, spent))
 
 
 async def _insisting(call: Callable[[], Any]) -> Any:

@@ -54,7 +54,7 @@ class Role(Struct, frozen=True):
     rows: bool = False
     """What is read becomes rows."""
     carries: str = ""
-    """The input whose records' timestamps its own have."""
+    """The input whose messages come out here."""
 
 
 class Group(Struct, frozen=True):
@@ -161,8 +161,11 @@ def together(topics: Mapping[str, Topic], roles: Sequence[Role], dead: str) -> I
     for role in roles:
         if role.carries in known and role.name in known:
             output, source = known[role.name], known[role.carries]
-            yield from _letters(output, source) if role.name == dead else _spread(output, source)
-            yield from _times(output, source)
+            if role.name == dead:
+                yield from _letters(output, source)
+            else:
+                yield from _spread(output, source)
+                yield from _times(output, source)
 
 
 def _letters(dead: Topic, source: Topic) -> Iterator[Finding]:

@@ -20,33 +20,53 @@ class Widest(Struct, frozen=True):
 class Limits(Struct, frozen=True):
     """What a horizon has to reach beyond."""
 
-    topic: str
-    configs: Mapping[str, str]
-    """Of the raw topic."""
+    configs: Mapping[str, Mapping[str, str]]
+    """Of each input topic: rows come from either."""
     widest: Widest | None
     lateness_ms: int
+    surge_ms: int
+    """The window of surges."""
 
 
 def refusal(horizon_ms: int, limits: Limits) -> str | None:
     """Why events of that age must stay, and what to do; None where they may go."""
-    asked, topic = f"--older-than {length(horizon_ms)}", limits.topic
-    retention_ms = int(limits.configs["retention.ms"])
-    if retention_ms == _FOR_EVER or "delete" not in limits.configs["cleanup.policy"]:
-        return (
-            f"{topic} keeps messages for ever, and whatever is purged could come again from there:"
-            f" set retention.ms and cleanup.policy=delete of {topic} first"
-        )
-    if horizon_ms <= retention_ms:
-        return (
-            f"{asked} is too short: {topic} keeps messages for {length(retention_ms)} (retention.ms), and a redelivered"
-            f" one would bring its event back; choose more than {length(retention_ms)}"
-        )
+    return _kept_by_kafka(horizon_ms, limits.configs) or _looked_at(horizon_ms, limits)
+
+
+def _kept_by_kafka(horizon_ms: int, topics: Mapping[str, Mapping[str, str]]) -> str | None:
+    kept = {topic: int(configs["retention.ms"]) for topic, configs in topics.items()}
+    for topic, configs in topics.items():
+        if kept[topic] == _FOR_EVER or "delete" not in configs["cleanup.policy"]:
+            return (
+                f"{topic} keeps messages for ever, and whatever is purged could come again from there:"
+                f" set retention.ms and cleanup.policy=delete of {topic} first"
+            )
+    topic = max(kept, key=kept.__getitem__)
+    if horizon_ms > kept[topic]:
+        return None
+    return (
+        f"--older-than {length(horizon_ms)} is too short: {topic} keeps messages for {length(kept[topic])} (retention.ms),"
+        f" and a redelivered one would bring its event back; choose more than {length(kept[topic])}"
+    )
+
+
+def _looked_at(horizon_ms: int, limits: Limits) -> str | None:
+    asked, late = (
+        f"--older-than {length(horizon_ms)}",
+        f"{length(limits.lateness_ms)} (ALLOWED_LATENESS)",
+    )
     widest = limits.widest
     needed_ms = 0 if widest is None else 2 * widest.window_ms + limits.lateness_ms
     if widest and horizon_ms < needed_ms:
         return (
             f"{asked} is too short: filter {widest.id} of {widest.org_unit} looks back 2 × {length(widest.window_ms)}"
-            f" (window_ms) + {length(limits.lateness_ms)} (ALLOWED_LATENESS); choose at least {length(needed_ms)}"
+            f" (window_ms) + {late}; choose at least {length(needed_ms)}"
+        )
+    needed_ms = limits.surge_ms + limits.lateness_ms
+    if horizon_ms < needed_ms:
+        return (
+            f"{asked} is too short: surges are looked for {length(limits.surge_ms)} (SURGE_WINDOW) + {late} back;"
+            f" choose at least {length(needed_ms)}"
         )
     return None
 

@@ -211,7 +211,7 @@ class Message(Struct, frozen=True, gc=False):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     timestamp: int | None
-    """Milliseconds; the input record's."""
+    """Milliseconds; the input record's.  None: that of its publication."""
     partition: int | None
     """The input partition where key and input key agree; None: by hash of the key."""
     source: Record | None = None

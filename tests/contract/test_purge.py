@@ -3,8 +3,10 @@
 import asyncio
 import random
 
+import msgspec
 import pytest
 
+from processor.failures import StartRefused
 from processor.io import merges, purge
 from processor.io.postgres import Postgres
 from processor.pure.types import Event
@@ -25,6 +27,17 @@ FUTURE = 253_402_300_799_000
 OLD = "UPDATE events SET received_at = ms_event($1) WHERE id = ANY ($2::text[])"
 TOMBSTONES = "UPDATE events SET deleted_at = now(), metadata = '{}' WHERE id = ANY ($1::text[])"
 AS_SOON_AS_IT_OCCURRED = "UPDATE events SET received_at = occurred_at"
+WATCHED = """
+CREATE TABLE removed (rows bigint);
+CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO removed SELECT count(*) FROM gone; RETURN NULL; END $$;
+CREATE TRIGGER watched AFTER DELETE ON event_counts
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION watch()"""
+HELD_BACK = """
+CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'no rights'; END $$;
+CREATE TRIGGER held_back BEFORE DELETE ON suppression_counts
+    FOR EACH ROW WHEN (OLD.org_unit = 'acme') EXECUTE FUNCTION hold_back()"""
 
 
 def order(cutoff: int, *held: purge.Held) -> purge.Order:
@@ -106,6 +119,38 @@ async def test_counts_of_what_is_gone_are_gone(people: People) -> None:
     assert await people.pool.fetchval(counts, FUTURE) == 0
     assert await people.pool.fetchval("SELECT count(*) FROM suppression_counts") == 0
     assert await people.pool.fetchval("SELECT count(*) FROM event_count_changes") == 0
+
+
+async def test_counts_go_in_small_steps_between_which_others_fold(people: People) -> None:
+    """No transaction removes more rows of counts than a step has, and a trie that is half gone still counts."""
+    await ingest(people, some_events(people, random.Random(1), [f"e{n}" for n in range(3_000)]))
+    for _ in range(4):
+        await people.pool.fetchval("SELECT fold_counts(100)")
+    await people.pool.execute("UPDATE events SET received_at = '-infinity'")
+    await people.pool.execute(WATCHED)
+    assert await purged(people.postgres, order(FUTURE), 40) >= 2_900
+    steps = await people.pool.fetch("SELECT rows FROM removed")
+    assert max(row[0] for row in steps) <= 40
+    assert sum(row[0] for row in steps) > 80, "a step was enough"
+    assert await people.bad() == []
+
+
+async def test_an_org_unit_that_cannot_be_tidied_holds_up_no_other(people: People) -> None:
+    """The others are, the end says which is left, and the next run does it although no event is there."""
+    ours = some_events(people, random.Random(1), [f"e{n}" for n in range(30)])
+    theirs = [msgspec.structs.replace(event, org_unit="zenith") for event in ours]
+    await ingest(people, [*ours, *theirs])
+    for _ in range(4):
+        await people.pool.fetchval("SELECT fold_counts(100)")
+    await people.pool.execute("UPDATE events SET received_at = '-infinity'")
+    await people.pool.execute(HELD_BACK)
+    with pytest.raises(StartRefused, match=r"60 events are purged, but not .* of acme: no rights"):
+        await purged(people.postgres, order(FUTURE))
+    hours = "SELECT DISTINCT org_unit FROM suppression_counts"
+    assert [row[0] for row in await people.pool.fetch(hours)] == [ORG]
+    await people.pool.execute("DROP TRIGGER held_back ON suppression_counts")
+    assert await purged(people.postgres, order(FUTURE)) == 0
+    assert await people.pool.fetch(hours) == []
 
 
 async def test_an_event_is_old_when_it_occurred_and_was_received_before(people: People) -> None:

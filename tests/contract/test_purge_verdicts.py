@@ -27,7 +27,7 @@ COUNT = "SELECT count(*) FROM events"
 def test_the_horizon_of_these_tests_is_the_least_that_is_accepted() -> None:
     """One millisecond less is refused."""
     kept = {"retention.ms": "1", "cleanup.policy": "delete"}
-    limits = Limits("raw", kept, Widest(ORG, "v1", 500), LATENESS)
+    limits = Limits({"raw": kept}, Widest(ORG, "v1", 500), LATENESS, 1)
     assert refusal(HORIZON, limits) is None
     assert refusal(HORIZON - 1, limits)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from processor.io import filters
+from processor.io.kafka import Cluster
 from processor.io.kafka_past import Raw
 from processor.io.postgres import Postgres
 from processor.io.purge import Held
@@ -45,6 +46,8 @@ async def test_a_horizon_that_is_too_short_is_refused(world: World) -> None:
     await configure(world, world.raw, retention_ms="-1")
     assert f"{world.raw} keeps messages for ever" in refusal(world, "3650d")
     await configure(world, world.raw, retention_ms="3600000")
+    assert f"{world.merges} keeps messages for 7d (retention.ms)" in refusal(world, "7d")
+    await configure(world, world.merges, retention_ms="3600000")
     postgres = await Postgres.connect(world.postgres)
     await filters.apply(postgres, file(acme=[velocity("vf-30", window_ms=30 * DAY)]), "ann")
     await postgres.close()
@@ -93,3 +96,17 @@ async def test_what_kafka_holds_and_what_is_not_processed_is_known(world: World)
     assert await raw.held(now - 5 * DAY) == []
     assert await raw.held(now - 2 * DAY) == [Held(0, 0, 1), Held(1, 0, 1)]
     assert await raw.held(now) == [Held(0, 0, 3), Held(1, 0, 1)]
+
+
+async def test_what_was_aborted_waits_for_nobody(world: World) -> None:
+    """Only markers of transactions stand before the end: nothing is unread, and nothing is waited for."""
+    await world.create_topics(1)
+    producer = Cluster(world.settings()).producer(16_384, f"{world.id}.aborting")
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(world.raw, b"{}", partition=0)
+    await producer.abort_transaction()
+    await producer.stop()
+    raw = Raw(world.settings())
+    await raw.look()
+    assert await raw.oldest_unread() is None

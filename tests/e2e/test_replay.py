@@ -94,6 +94,7 @@ async def test_a_letter_that_fails_again_goes_back_with_its_first_coordinates(
         assert (headers["original-offset"], headers["original-timestamp"]) == (b"0", b"%d" % NOON)
         told = json.loads(found[-1].value or b"")
         assert (told["offset"], told["timestamp"]) == (_offset(times), NOON)
+        assert found[-1].timestamp > NOON, "it would be removed with records as old as the message"
     assert len(await raw(world)) == 3
 
 

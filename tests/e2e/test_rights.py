@@ -1,5 +1,6 @@
 """Every service does its work with the rights that the runbook gives it."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import redis
 from processor.embedded import Stack
 from processor.io.kafka import Cluster, connected
 from processor.io.kafka_topics import create_topics
+from processor.pure.letters import dead_letter
+from processor.pure.types import Rejected
 from tests import harness
 from tests.harness_secured import (
     ADMIN,
@@ -21,10 +24,10 @@ from tests.harness_secured import (
     settings,
     user_of,
 )
+from tests.unit.merge_records import NoRecord
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 StartWorker = Callable[..., harness.Worker]
-
 
 VELOCITY = {
     "name": "n",
@@ -37,12 +40,12 @@ VELOCITY = {
 
 @pytest.fixture
 async def kafka(tmp_path: Path) -> AsyncIterator[str]:
-    """A Kafka with the topics under their default names, and the users and rights of the runbook."""
+    """A Kafka with the users and rights of the runbook, and the topics under their default names, made by the operator."""
     wanted = rights()
     with secured_kafka(tmp_path, {right.user for right in wanted}) as url:
-        await create_topics(settings(url, ADMIN), 2)
         async with connected(Cluster(settings(url, ADMIN))) as admin:
             await grant(admin, wanted)
+        await create_topics(settings(url, "operator"), 2)
         yield url
 
 
@@ -102,6 +105,26 @@ async def test_every_service_needs_no_more_than_the_runbook_says(
     assert await worker.stop() == 0
 
 
+async def test_the_operator_needs_no_more_than_the_runbook_says(
+    kafka: str, redis_user: str, database: str
+) -> None:
+    """The doctor finds no fault; letters are listed and replayed, a lane is put elsewhere, and old events go."""
+    record = NoRecord("events.raw", timestamp=time.time_ns() // 1_000_000, value=b"no event")
+    refused = Rejected(record, "parse", "bad", "It is bad.")
+    await send(kafka, dead_letter(refused, 1_000_000), "events.dead")
+    operator = {**as_user(kafka, "operator"), "DATABASE_URL": database, "REDIS_URL": redis_user}
+
+    def said(*command: str) -> str:
+        return harness.processor(operator, *command).splitlines()[-1]
+
+    assert said("doctor").endswith(" 0 faults")
+    assert said("replay", "--list") == "1 letters to replay, 0 not chosen"
+    assert said("replay", "--yes") == "1 letters replayed, 0 not chosen"
+    reset = ("offsets", "reset", "--topic", "events.raw", "--partition", "0", "--to", "earliest")
+    assert said(*reset) == "events.raw/0: the group goes on at 0"
+    assert said("purge", "--older-than", "30d").startswith("0 events from before ")
+
+
 def token_of(database: str) -> str:
     """Of all scopes."""
     asked = ("tokens", "create", "--org-unit", "acme", "--name", "t")
@@ -114,11 +137,11 @@ def client_of(port: int, token: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers)
 
 
-async def send(kafka: str, value: bytes) -> None:
+async def send(kafka: str, value: bytes, topic: str = "events.raw") -> None:
     """As a producer that may."""
     producer = Cluster(settings(kafka, ADMIN)).producer(16_384, None)
     await producer.start()
-    await producer.send_and_wait("events.raw", value)
+    await producer.send_and_wait(topic, value)
     await producer.stop()
 
 

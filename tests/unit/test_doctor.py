@@ -110,8 +110,8 @@ def test_an_output_that_readers_are_late_for_is_a_warning_alone() -> None:
 
 
 def test_topics_fit_each_other() -> None:
-    """Letters hold twice what the raw topic takes, and outputs let in whatever that lets in."""
-    large = CONFIGS | {"max.message.bytes": "2097176"}
+    """Letters hold twice what the raw topic takes and have times of their own; other outputs let in whatever that lets in."""
+    large = CONFIGS | {"max.message.bytes": "2097176", "message.timestamp.after.max.ms": "1"}
     topics = {
         "events.raw": TOPIC,
         "events.enriched": replace(TOPIC, name="events.enriched"),

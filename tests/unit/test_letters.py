@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from processor.outputs import Outputs
 from processor.pure.letters import dead_letter
 from processor.pure.types import Rejected
 from schemas.messages import DeadLetter
@@ -95,3 +96,10 @@ def test_a_reason_never_repeats_what_the_message_holds() -> None:
             if name == "metadata" and held == {secret: secret}:
                 continue
             assert "example" not in refused(json.dumps(body).encode()).reason
+
+
+def test_a_letter_is_as_old_as_its_publication() -> None:
+    """Kafka would remove the letter of an old record at once; the value has the record's timestamp."""
+    letter = Outputs("enriched", "dead", lambda _: ROOMY).letter(rejection(record(b"{", NOON)))
+    assert letter.timestamp is None
+    assert json.loads(letter.value or b"")["timestamp"] == NOON

@@ -7,12 +7,19 @@ from processor.pure.purge import Limits, Widest, cutoff, refusal
 DAY = 86_400_000
 HOUR = 3_600_000
 WEEK = {"retention.ms": str(7 * DAY), "cleanup.policy": "delete"}
+DAY_LONG = {"retention.ms": str(DAY), "cleanup.policy": "delete"}
 MONTH = Widest("acme", "vf-1", 30 * DAY)
 
 
-def limits(configs: dict[str, str] = WEEK, widest: Widest | None = None) -> Limits:
+def limits(
+    configs: dict[str, str] = WEEK,
+    widest: Widest | None = None,
+    *,
+    merges: dict[str, str] = DAY_LONG,
+    surge: int = 1,
+) -> Limits:
     """With an hour for late events."""
-    return Limits("events.raw", configs, widest, HOUR)
+    return Limits({"events.raw": configs, "leads.merges": merges}, widest, HOUR, surge)
 
 
 @pytest.mark.parametrize("horizon", [1, 6 * DAY, 7 * DAY])
@@ -30,6 +37,26 @@ def test_what_kafka_keeps_for_ever_is_never_purged(more: dict[str, str]) -> None
     said = refusal(3_650 * DAY, limits(WEEK | more))
     assert said
     assert "set retention.ms and cleanup.policy=delete of events.raw first" in said
+
+
+def test_rows_of_merges_come_from_a_topic_of_their_own() -> None:
+    """Whichever input keeps messages longer decides, and the line names it."""
+    longer = {"retention.ms": str(9 * DAY), "cleanup.policy": "delete"}
+    said = refusal(8 * DAY, limits(merges=longer))
+    assert said
+    assert "leads.merges keeps messages for 9d (retention.ms)" in said
+    assert refusal(9 * DAY + 1, limits(merges=longer)) is None
+    said = refusal(3_650 * DAY, limits(merges=longer | {"retention.ms": "-1"}))
+    assert said
+    assert "set retention.ms and cleanup.policy=delete of leads.merges first" in said
+
+
+def test_what_a_surge_is_made_of_stays() -> None:
+    """Its window and what lateness leaves."""
+    said = refusal(10 * DAY, limits(surge=10 * DAY))
+    assert said
+    assert said.endswith("10d (SURGE_WINDOW) + 1h (ALLOWED_LATENESS) back; choose at least 241h")
+    assert refusal(10 * DAY + HOUR, limits(surge=10 * DAY)) is None
 
 
 def test_what_a_filter_may_look_at_stays() -> None:
