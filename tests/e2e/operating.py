@@ -3,15 +3,21 @@
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tests.harness import World
+from processor.io.kafka_topics import topic_configs
+from tests.harness import World, until
 
 
 async def configure(world: World, topic: str, **configs: str) -> None:
-    """Sets these of a topic, `retention_ms` for ``retention.ms``, and of the others their defaults."""
+    """Sets these of a topic, `retention_ms` for ``retention.ms``, and of the others their defaults; the broker knows it then."""
     admin = AIOKafkaAdminClient(bootstrap_servers=world.kafka)
     await admin.start()
     try:
         named = {name.replace("_", "."): value for name, value in configs.items()}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, named)])
+
+        async def known() -> bool:
+            return (await topic_configs(admin, [topic]))[topic].items() >= named.items()
+
+        await until(known)
     finally:
         await admin.close()
