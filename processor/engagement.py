@@ -145,6 +145,8 @@ class Engagement:
         return None
 
     def _note(self, applied: Applied) -> None:
+        if applied.taken:  # what is delivered again and again is no progress
+            telemetry.BATCH_EVENTS.observe(applied.taken)
         telemetry.ENGAGEMENT_EVENTS.inc(applied.counted)
         telemetry.ENGAGEMENT_FOREIGN.inc(len(applied.foreign))
         telemetry.ENGAGEMENT_TORN.inc(len(applied.torn))

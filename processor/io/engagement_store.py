@@ -37,6 +37,8 @@ class Applied(Struct, frozen=True):
     """The next offset of each of its partitions."""
     torn: frozenset[int]
     """Partitions to fetch again from there."""
+    taken: int
+    """Records that were due, whatever they say."""
     counted: int
     """Events that count from now on."""
     foreign: Sequence[tuple[Delivered, str]]
@@ -75,7 +77,8 @@ class Store:
             )
         foreign = [(r, r.found.reason) for r in wanted.records if isinstance(r.found, Foreign)]
         told = len(change.told) if change else 0
-        return Applied(wanted.places, wanted.torn, counted, foreign, told)
+        taken = len(wanted.records)
+        return Applied(wanted.places, wanted.torn, taken, counted, foreign, told)
 
     async def publish(self, send: Callable[[Sequence[Told]], Awaitable[None]]) -> int:
         """Sends what is to be told, in order, and forgets it; how much that was.  A failure in between sends it again."""

@@ -70,7 +70,7 @@ async def test_no_record_is_left_out_whatever_is_delivered(kept: Engaged) -> Non
     await kept.store.apply(one)
     torn = await kept.store.apply([*three, *others])
     assert torn == Applied(
-        {0: two[0].offset - 1, 1: others[0].offset + 1}, frozenset({0}), 1, [], 2
+        {0: two[0].offset - 1, 1: others[0].offset + 1}, frozenset({0}), 1, 1, [], 2
     )
     unknown = Delivered(0, two[0].offset, 2**63 - 1, event(2, at=2))
     assert (await kept.store.apply([unknown])).torn == {0}
