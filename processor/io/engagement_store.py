@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from processor.failures import Stopped
 from processor.io.postgres import QUERIES, Connection, Postgres
 from processor.pure.engagement import (
     Change,
@@ -46,6 +47,14 @@ class Applied(Struct, frozen=True):
     told: int
 
 
+class Place(Struct, frozen=True):
+    """Where a partition goes on."""
+
+    offset: int
+    topic_id: bytes
+    """Of the topic that was counted up to there."""
+
+
 class Store:
     """What is kept of the leads, for readers of one topic."""
 
@@ -55,16 +64,25 @@ class Store:
         self._rules = rules
 
     async def places(self) -> Mapping[int, int]:
-        """The next offset of every partition that was ever applied."""
+        """The next offset of every partition that was ever opened."""
         rows = await self._postgres.fetch("places", self._topic)
         return {row["partition"]: row["next_offset"] for row in rows}
 
+    async def opened(self, topic_id: bytes, begins: Mapping[int, int]) -> Mapping[int, Place]:
+        """Where partitions go on: at their begins those that were never opened, in the topic of this id."""
+        async with self._postgres.transaction() as connection:
+            columns = _columns(sorted(begins.items()), 2)
+            await connection.execute(QUERIES["open_places"], self._topic, *columns, topic_id)
+            rows = await connection.fetch(QUERIES["opened_places"], self._topic, columns[0])
+        return {row["partition"]: Place(row["next_offset"], row["topic_id"]) for row in rows}
+
     async def apply(self, batch: Sequence[Delivered]) -> Applied:
-        """Counts what is due of a batch: records of any partitions, each partition's in order."""
+        """Counts what is due of a batch: records of any opened partitions, each partition's in order.  Raises `Stopped` for others."""
         partitions = sorted({one.partition for one in batch})
         async with self._postgres.transaction() as connection:
-            await connection.execute(QUERIES["open_places"], self._topic, partitions)
             rows = await connection.fetch(QUERIES["lock_places"], self._topic, partitions)
+            if len(rows) < len(partitions):
+                raise Stopped("rows of engagement_places were deleted meanwhile: start again")
             wanted = due(batch, {row["partition"]: row["next_offset"] for row in rows})
             found = [one.found for one in wanted.records]
             change, counted = await self._changed(
