@@ -108,10 +108,10 @@ class _Consumer(Consumer):
         """Whether fetching begins where somebody chose."""
         return bool(cast("_Thread", self._thread).before)
 
-    async def _getmany(self, *args: Any) -> Any:
+    async def _getmany(self, *args: Any, **more: Any) -> Any:
         """Ends the membership where a place is not in the log: an error would end Faust's fetcher, and then Faust may hang."""
         try:
-            return await super()._getmany(*args)
+            return await super()._getmany(*args, **more)
         except NOWHERE as error:
             if self.sought:
                 await self.app.crash(Retryable("kafka", f"{type(error).__name__}: {error}"))
