@@ -17,7 +17,7 @@ from processor.engagement_watch import LOOK_S, Watch
 from processor.enriched_reader import Reader
 from processor.failures import Retryable
 from processor.io.engagement_outbox import Outbox
-from processor.io.engagement_store import Applied, Store
+from processor.io.engagement_store import Applied, Place, Store
 from processor.io.kafka import Cluster, at_start, translated
 from processor.io.kafka_topics import require_topics
 from processor.io.migrate import check
@@ -77,7 +77,7 @@ class Engagement:
         self._waits = Waits()
         self._watch = Watch(cluster.settings.enriched_topic, store.places, self._waits)
         self._stopping = asyncio.Event()
-        self._defect: Exception | None = None
+        self._defect: BaseException | None = None
         self._reader: Reader | None = None
         self.abandoned = False
         """Faust has not ended: what it leaves behind keeps a process from ending by itself."""
@@ -120,11 +120,11 @@ class Engagement:
         except Exception as error:
             self.fail(error)
 
-    async def places(self) -> Mapping[int, int]:
+    async def opened(self, topic_id: bytes, begins: Mapping[int, int]) -> Mapping[int, Place]:
         """As the store's, whatever it takes."""
         while True:
             try:
-                places = await self._store.places()
+                places = await self._store.opened(topic_id, begins)
             except Retryable as failure:
                 self._waits.begin("places", failure)
                 await asyncio.sleep(RETRY_S)
@@ -145,6 +145,8 @@ class Engagement:
         return None
 
     def _note(self, applied: Applied) -> None:
+        if applied.taken:  # what is delivered again and again is no progress
+            telemetry.BATCH_EVENTS.observe(applied.taken)
         telemetry.ENGAGEMENT_EVENTS.inc(applied.counted)
         telemetry.ENGAGEMENT_FOREIGN.inc(len(applied.foreign))
         telemetry.ENGAGEMENT_TORN.inc(len(applied.torn))
@@ -179,9 +181,13 @@ class Engagement:
         """Waits until it has left; Faust may wait for Kafka without end, and does not let itself be cancelled."""
         leaving = asyncio.ensure_future(reader.stop())
         _, late = await asyncio.wait({leaving}, timeout=LEAVE_S)
-        self.abandoned = bool(late) or leaving.exception() is not None
-        if self.abandoned and not self._stopping.is_set():
-            self.fail(TimeoutError("Faust has not ended"))
+        error = TimeoutError("Faust has not ended") if late else leaving.exception()
+        self.abandoned = error is not None
+        if error is None:
+            return
+        log.warning("reader_abandoned", exc_info=error)
+        if not self._stopping.is_set():
+            self.fail(error)
 
     async def _either(self, reader: Reader) -> None:
         """Returns when the process is asked to end; raises `Retryable` where the reader ends before."""
@@ -227,7 +233,7 @@ class Engagement:
                 await self._outbox.publish()
         await self._outbox.close()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Ends the process, in order."""
         self._defect = self._defect or error
         self.stop()

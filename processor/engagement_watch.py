@@ -46,6 +46,7 @@ class Watch:
         self._waits = waits
         self._refetch_s, self._limit_s = limits_s
         self._marks: Marks = {}
+        self._told: set[int] = set()
 
     async def look(self, reader: Reading | None) -> Mapping[int, int]:
         """Partitions to fetch again, each from its place; raises `StalledError`."""
@@ -66,13 +67,21 @@ class Watch:
 
     async def _views(self, reader: Reading | None) -> Mapping[Hashable, View]:
         if reader is None or not reader.joined:
+            self._tell({})
             return {"group": View(0, expected=not self._waits.away)}
         standing = await reader.standing()
         places = await self._places()
-        views: dict[Hashable, View] = {}
-        for partition, stands in standing.items():
-            place = places.get(partition, 0)
-            lag = stands.lag(place)
+        lags = {p: stands.lag(places.get(p, 0)) for p, stands in standing.items()}
+        self._tell(lags)
+        return {
+            p: View(places.get(p, 0), expected=lag > 0 and not self._waits.away)
+            for p, lag in lags.items()
+        }
+
+    def _tell(self, lags: Mapping[int, int]) -> None:
+        """Of the partitions that it has; of others whoever has them tells."""
+        for partition in self._told - lags.keys():
+            telemetry.LAG.remove(self._topic, partition)
+        for partition, lag in lags.items():
             telemetry.LAG.labels(self._topic, partition).set(lag)
-            views[partition] = View(place, expected=lag > 0 and not self._waits.away)
-        return views
+        self._told = set(lags)

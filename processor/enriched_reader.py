@@ -10,17 +10,18 @@ from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import faust
-import structlog
 from faust.app.base import BootStrategy
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
+from msgspec import Struct
 
 from processor.failures import Retryable, Stopped
-from processor.io.kafka import Cluster, translated
+from processor.io.engagement_store import Place
+from processor.io.kafka import NOWHERE, Cluster, translated
+from processor.io.topic_ids import look
 from processor.pure.enriched import found_in
 from processor.pure.places import Delivered, Standing
-
-log = structlog.get_logger(__name__)
+from processor.pure.position import NO_TOPIC
 
 BATCH = 500
 BATCH_S = 0.1
@@ -37,8 +38,8 @@ class Counting(Protocol):
     async def take(self, delivered: Sequence[Delivered]) -> None:
         """Counts a batch; never raises."""
 
-    async def places(self) -> Mapping[int, int]:
-        """The next offset of every partition that was ever counted; never raises."""
+    async def opened(self, topic_id: bytes, begins: Mapping[int, int]) -> Mapping[int, Place]:
+        """Where partitions go on, at their begins those that were never counted; never raises."""
 
     def fail(self, error: Exception) -> None:
         """Going on would be wrong."""
@@ -74,6 +75,16 @@ class _Thread(AIOKafkaConsumerThread):
         found = await super()._fetch_records(*args, **more)
         return {tp: [self._tied(tp, record) for record in records] for tp, records in found.items()}
 
+    async def topic_id(self, topic: str) -> bytes:
+        """Another one once the topic was created again; `NO_TOPIC` where there is none."""
+        found: bytes = await self.call_thread(self._topic_id, topic)
+        return found
+
+    async def _topic_id(self, topic: str) -> bytes:
+        client = self._ensure_consumer()._client  # noqa: SLF001 - it has no name for it
+        (found,) = await look(client, [topic])
+        return found.identity
+
     def _tied(self, tp: Any, record: Any) -> Any:
         key = TP(tp.topic, tp.partition)
         before = self.before.get(key, _UNKNOWN)
@@ -92,33 +103,69 @@ class _Consumer(Consumer):
         """The offset of the last record that was fetched."""
         return cast("_Thread", self._thread).before.get(TP(tp.topic, tp.partition), _UNKNOWN)
 
+    @property
+    def sought(self) -> bool:
+        """Whether fetching begins where somebody chose."""
+        return bool(cast("_Thread", self._thread).before)
+
+    async def _getmany(self, *args: Any, **more: Any) -> Any:
+        """Ends the membership where a place is not in the log: an error would end Faust's fetcher, and then Faust may hang."""
+        try:
+            return await super()._getmany(*args, **more)
+        except NOWHERE as error:
+            if self.sought:
+                await self.app.crash(Retryable("kafka", f"{type(error).__name__}: {error}"))
+            return {}
+
+    async def topic_id(self) -> bytes:
+        """Raises `Retryable` where the topic is not there."""
+        topic = cast("Reader", self.app).enriched
+        found = await cast("_Thread", self._thread).topic_id(topic)
+        if found == NO_TOPIC:
+            raise Retryable("kafka", f"there is no topic {topic}")
+        return found
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Where each partition goes on; from the beginning where it never began."""
-        reader = cast("Reader", self.app)
-        known = await reader.counting.places()
-        places = {tp: known.get(tp.partition, 0) for tp in self.assignment()}
-        if places:
-            begins = await self.earliest_offsets(*places)
-            ends = await self.highwaters(*places)
-            try:
-                for tp, place in places.items():
-                    _look(tp, place, begins[tp], ends[tp])
-            except Stopped as stopped:
-                reader.counting.fail(stopped)
-                raise
-            await self.seek_wait(places)
+        own = self.assignment()
+        if not own:
+            return {}
+        counting = cast("Reader", self.app).counting
+        self.topic_read = await self.topic_id()
+        begins = await self.earliest_offsets(*own)
+        ends = await self.highwaters(*own)
+        known = await counting.opened(self.topic_read, {tp.partition: begins[tp] for tp in own})
+        try:
+            for tp in own:
+                _look(tp, known[tp.partition], Extent(self.topic_read, begins[tp], ends[tp]))
+        except Stopped as stopped:
+            counting.fail(stopped)
+            raise
+        places = {tp: known[tp.partition].offset for tp in own}
+        await self.seek_wait(places)
         return places
 
 
-def _look(tp: TP, place: int, begin: int, end: int) -> None:
-    """Raises `Stopped` where the topic is not the one that was counted."""
-    if place > end:
+class Extent(Struct, frozen=True):
+    """What a partition holds, and of which topic."""
+
+    topic_id: bytes
+    begin: int
+    end: int
+
+
+def _look(tp: TP, place: Place, extent: Extent) -> None:
+    """Raises `Stopped` where it cannot go on at its place."""
+    if place.topic_id != extent.topic_id or place.offset > extent.end:
         raise Stopped(
-            f"{tp.topic}/{tp.partition} was counted up to {place} and ends at {end}: was the topic created again? Then"
-            " delete its rows of engagement_places, knowing that what is counted stays, and start again"
+            f"{tp.topic}/{tp.partition} was counted up to {place.offset} and ends at {extent.end}: the topic was created again."
+            " Delete the topic's rows of engagement_places, knowing that what is counted stays, and start again"
         )
-    if 0 < place < begin:
-        log.error("records_lost", topic=tp.topic, partition=tp.partition, place=place, begin=begin)
+    if place.offset < extent.begin:
+        raise Stopped(
+            f"{tp.topic}/{tp.partition} was counted up to {place.offset} and begins at {extent.begin}: what was in between is"
+            " lost. Delete its row of engagement_places, knowing that it is not counted, and start again"
+        )
 
 
 class _Transport(Transport):
@@ -150,14 +197,15 @@ class Reader(faust.App):
             topic_disable_leader=True,
             autodiscover=False,
         )
-        self._enriched = self.topic(
+        self.enriched = settings.enriched_topic
+        records = self.topic(
             settings.enriched_topic,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
             value_serializer="raw",
         )
-        self.agent(self._enriched, name="engagement")(self._count)
+        self.agent(records, name="engagement")(self._count)
 
     @property
     def joined(self) -> bool:
@@ -169,6 +217,10 @@ class Reader(faust.App):
         """Of each partition it has; raises `Retryable`."""
         consumer = cast("_Consumer", self.consumer)
         async with translated(ANSWER_S):
+            if await consumer.topic_id() != consumer.topic_read:
+                again = Retryable("kafka", f"the topic {self.enriched} was created again")
+                await self.crash(again)
+                raise again
             ends = await consumer.highwaters(*consumer.assignment())
             return {
                 tp.partition: Standing(end, await consumer.position(tp) or 0, consumer.last(tp))

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from processor.failures import Stopped
 from processor.io.postgres import QUERIES, Connection, Postgres
 from processor.pure.engagement import (
     Change,
@@ -37,11 +38,21 @@ class Applied(Struct, frozen=True):
     """The next offset of each of its partitions."""
     torn: frozenset[int]
     """Partitions to fetch again from there."""
+    taken: int
+    """Records that were due, whatever they say."""
     counted: int
     """Events that count from now on."""
     foreign: Sequence[tuple[Delivered, str]]
     """Records that are no enriched events, and why."""
     told: int
+
+
+class Place(Struct, frozen=True):
+    """Where a partition goes on."""
+
+    offset: int
+    topic_id: bytes
+    """Of the topic that was counted up to there."""
 
 
 class Store:
@@ -53,16 +64,25 @@ class Store:
         self._rules = rules
 
     async def places(self) -> Mapping[int, int]:
-        """The next offset of every partition that was ever applied."""
+        """The next offset of every partition that was ever opened."""
         rows = await self._postgres.fetch("places", self._topic)
         return {row["partition"]: row["next_offset"] for row in rows}
 
+    async def opened(self, topic_id: bytes, begins: Mapping[int, int]) -> Mapping[int, Place]:
+        """Where partitions go on: at their begins those that were never opened, in the topic of this id."""
+        async with self._postgres.transaction() as connection:
+            columns = _columns(sorted(begins.items()), 2)
+            await connection.execute(QUERIES["open_places"], self._topic, *columns, topic_id)
+            rows = await connection.fetch(QUERIES["opened_places"], self._topic, columns[0])
+        return {row["partition"]: Place(row["next_offset"], row["topic_id"]) for row in rows}
+
     async def apply(self, batch: Sequence[Delivered]) -> Applied:
-        """Counts what is due of a batch: records of any partitions, each partition's in order."""
+        """Counts what is due of a batch: records of any opened partitions, each partition's in order.  Raises `Stopped` for others."""
         partitions = sorted({one.partition for one in batch})
         async with self._postgres.transaction() as connection:
-            await connection.execute(QUERIES["open_places"], self._topic, partitions)
             rows = await connection.fetch(QUERIES["lock_places"], self._topic, partitions)
+            if len(rows) < len(partitions):
+                raise Stopped("rows of engagement_places were deleted meanwhile: start again")
             wanted = due(batch, {row["partition"]: row["next_offset"] for row in rows})
             found = [one.found for one in wanted.records]
             change, counted = await self._changed(
@@ -75,7 +95,8 @@ class Store:
             )
         foreign = [(r, r.found.reason) for r in wanted.records if isinstance(r.found, Foreign)]
         told = len(change.told) if change else 0
-        return Applied(wanted.places, wanted.torn, counted, foreign, told)
+        taken = len(wanted.records)
+        return Applied(wanted.places, wanted.torn, taken, counted, foreign, told)
 
     async def publish(self, send: Callable[[Sequence[Told]], Awaitable[None]]) -> int:
         """Sends what is to be told, in order, and forgets it; how much that was.  A failure in between sends it again."""

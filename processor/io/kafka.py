@@ -21,6 +21,8 @@ from aiokafka.errors import (
     InvalidTimestampError,
     KafkaError,
     NodeNotReadyError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
     ProducerFenced,
 )
 from msgspec import Struct
@@ -30,6 +32,8 @@ from processor.io import kafka_records
 from processor.settings import Settings
 
 Partition: TypeAlias = TopicPartition
+NOWHERE = NoOffsetForPartitionError, OffsetOutOfRangeError
+"""What a fetch raises where there is no place to fetch from, or none that the log holds."""
 _RETRY_S = 0.05
 
 
@@ -84,17 +88,14 @@ class Cluster:
 
         An offset outside the log is an error: where to go on is an operator's choice.
         """
-        return self._member(self.settings.consumer_group, "none")
+        return self.member(self.settings.consumer_group)
 
     def member(self, group: str) -> AIOKafkaConsumer:
-        """A consumer of another group that keeps its place elsewhere and seeks to it; it reads committed messages alone."""
-        return self._member(group, "earliest")
-
-    def _member(self, group: str, lost: str) -> AIOKafkaConsumer:
+        """As `consumer`, of any group; it reads committed messages alone."""
         tuning = self.tuning
         return self._reading(
             group_id=group,
-            auto_offset_reset=lost,
+            auto_offset_reset="none",
             session_timeout_ms=tuning.session_ms,
             heartbeat_interval_ms=tuning.session_ms // 5,
             rebalance_timeout_ms=tuning.rebalance_ms,

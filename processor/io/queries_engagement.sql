@@ -3,8 +3,12 @@
 -- Arrays belong together by their places; times are milliseconds.
 
 -- name: open_places
-INSERT INTO engagement_places (topic, partition, next_offset)
-SELECT $1, p, 0 FROM unnest($2::integer[]) AS p ORDER BY p ON CONFLICT DO NOTHING
+INSERT INTO engagement_places (topic, partition, next_offset, topic_id)
+SELECT $1, partition, begin, $4 FROM unnest($2::integer[], $3::bigint[]) AS u (partition, begin)
+ORDER BY partition ON CONFLICT DO NOTHING
+
+-- name: opened_places
+SELECT partition, next_offset, topic_id FROM engagement_places WHERE topic = $1 AND partition = ANY ($2::integer[])
 
 -- name: places
 SELECT partition, next_offset FROM engagement_places WHERE topic = $1

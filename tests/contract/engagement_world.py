@@ -21,6 +21,7 @@ from tests.contract.merge_world import ORG, People
 from tests.oracle_engagement import recount, untold
 
 TOPIC = "enriched"
+TOPIC_ID = b"first"
 RULE = SurgeRule(frozenset({"Page View", "Form Submit"}), 3, 60_000)
 RULES = Rules({"Page View": 1.0, "Email Open": 0.5, "Form Submit": 10.0}, RULE)
 START = 1_767_225_600_000
@@ -130,6 +131,8 @@ async def engaged(database: str) -> AsyncIterator[Engaged]:
     postgres = await Postgres.connect(database, size=8)
     try:
         async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
-            yield Engaged(postgres, pool)
+            world = Engaged(postgres, pool)
+            await world.store.opened(TOPIC_ID, dict.fromkeys(range(10), 0))
+            yield world
     finally:
         await postgres.close()

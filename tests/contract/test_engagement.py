@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from processor.failures import Retryable
-from processor.io.engagement_store import Applied
+from processor.failures import Retryable, Stopped
+from processor.io.engagement_store import Applied, Place
 from processor.pure.engagement import Told
 from processor.pure.enriched import Foreign, Organic
 from processor.pure.places import Delivered
-from tests.contract.engagement_world import START, Engaged, engaged
+from tests.contract.engagement_world import START, TOPIC_ID, Engaged, engaged
 from tests.contract.merge_world import ORG, again
 
 pytestmark = pytest.mark.contract
@@ -48,7 +48,7 @@ async def test_a_batch_that_comes_again_counts_nothing_twice(kept: Engaged) -> N
     assert (await kept.store.apply(first)).counted == 0
     assert await kept.state() == before
     assert (await kept.store.apply([*first[1:], *second])).counted == 2
-    assert await kept.store.places() == {0: second[-1].offset + 1}
+    assert (await kept.store.places())[0] == second[-1].offset + 1
     await kept.assert_recounted()
 
 
@@ -70,12 +70,23 @@ async def test_no_record_is_left_out_whatever_is_delivered(kept: Engaged) -> Non
     await kept.store.apply(one)
     torn = await kept.store.apply([*three, *others])
     assert torn == Applied(
-        {0: two[0].offset - 1, 1: others[0].offset + 1}, frozenset({0}), 1, [], 2
+        {0: two[0].offset - 1, 1: others[0].offset + 1}, frozenset({0}), 1, 1, [], 2
     )
     unknown = Delivered(0, two[0].offset, 2**63 - 1, event(2, at=2))
     assert (await kept.store.apply([unknown])).torn == {0}
     assert (await kept.store.apply([*two, *three])).counted == 2
     await kept.assert_recounted()
+
+
+async def test_a_place_is_of_a_topic_that_it_names(kept: Engaged) -> None:
+    """A partition that was never counted begins where its topic does; without a place nothing is counted."""
+    batch = kept.records(0, event(1))
+    await kept.store.apply(batch)
+    found = await kept.store.opened(b"second", {0: 7, 20: 7})
+    assert found == {0: Place(batch[0].offset + 1, TOPIC_ID), 20: Place(7, b"second")}
+    await kept.pool.execute("DELETE FROM engagement_places WHERE partition = 0")
+    with pytest.raises(Stopped, match="start again"):
+        await kept.store.apply(batch)
 
 
 async def test_a_foreign_record_is_passed_over_and_told_of(kept: Engaged) -> None:
@@ -95,7 +106,7 @@ async def test_a_batch_is_kept_whole_or_not_at_all(kept: Engaged) -> None:
     with pytest.raises(Exception, match="violates check constraint"):
         await kept.store.apply(batch)
     assert {table: len(found) for table, found in (await kept.state()).items() if found} == {}
-    assert await kept.store.places() == {}
+    assert set((await kept.store.places()).values()) == {0}
 
 
 @pytest.mark.parametrize("seed", range(3))

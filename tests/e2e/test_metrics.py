@@ -327,6 +327,7 @@ async def test_engagement_counts_organic_events_once_and_what_it_tells(
         await until(lambda: _is(watch, "processor_engagement_foreign_total", 1))
         await until(lambda: _is(watch, "processor_engagement_told_total", 2))
         assert await watch.value("processor_engagement_events_total") == 1
+        assert await watch.value("processor_batch_events_sum") == 4
         connection = await asyncpg.connect(world.postgres)
         await connection.execute("UPDATE engagement_places SET next_offset = 0")
         await connection.close()

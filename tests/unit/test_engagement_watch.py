@@ -1,6 +1,6 @@
 """The watch over the engagement service: the lag it tells, what ends the process, and what it excuses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from prometheus_client import REGISTRY
@@ -23,11 +23,12 @@ class FakeReader:
         self.stands = Standing(end=9, position=9, last=8)
         self.place = 4
         self.away = False
+        self.partitions: Sequence[int] = (0,)
 
     async def standing(self) -> Mapping[int, Standing]:
         if self.away:
             raise Retryable("kafka", "no answer")
-        return {0: self.stands}
+        return dict.fromkeys(self.partitions, self.stands)
 
     async def places(self) -> Mapping[int, int]:
         return {0: self.place}
@@ -86,6 +87,20 @@ async def test_a_reader_that_has_counted_all_there_is_is_well() -> None:
     reader.stands, reader.place = Standing(end=9, position=9, last=7), 8
     await looked_at(reader)
     assert lag() == 0
+
+
+@pytest.mark.parametrize(("change", "value"), [("partitions", (1,)), ("joined", False)])
+async def test_the_lag_of_partitions_that_it_no_longer_has_is_told_by_others(
+    change: str, value: object
+) -> None:
+    """They are another member's, or nobody's while it has no membership."""
+    reader = FakeReader()
+    watch = Watch(TOPIC, reader.places, Waits())
+    await watch.look(reader)
+    assert lag() == 5
+    setattr(reader, change, value)
+    await watch.look(reader)
+    assert lag() is None
 
 
 @pytest.mark.parametrize(

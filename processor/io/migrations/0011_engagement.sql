@@ -7,10 +7,12 @@
 -- Who waits for whom: places ascending, then org units ascending.  A batch holds its org units to itself until its commit.
 
 -- How far a partition of the enriched topic is applied: committed with what it made of the leads, so nothing counts twice.
+-- Another topic of that name, which has another id, has other places.
 CREATE TABLE engagement_places (
     topic       text COLLATE "C" NOT NULL,
     partition   integer NOT NULL,
     next_offset bigint NOT NULL,
+    topic_id    bytea NOT NULL,
     PRIMARY KEY (topic, partition)
 );
 
