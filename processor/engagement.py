@@ -34,6 +34,7 @@ RETRY_S = 0.5
 JOIN_S = 10.0
 LEAVE_S = 12.0
 LAST_WORDS_S = 5.0
+UNWATCHED_S = 60.0
 
 
 def main(settings: Settings) -> int:
@@ -53,7 +54,7 @@ async def serve(settings: Settings) -> int:
         store = Store(postgres, settings.enriched_topic, rules(settings))
         service = Engagement(cluster, store)
         _on_signals(service)
-        async with telemetry.serving(settings.metrics_port, list, service.unready):
+        async with telemetry.serving(settings.metrics_port, service.dead, service.unready):
             code = await service.run()
     if service.abandoned:
         logging.shutdown()
@@ -101,6 +102,11 @@ class Engagement:
     def stop(self) -> None:
         """The batch in flight is finished or undone, nothing else begins."""
         self._stopping.set()
+
+    def dead(self) -> Sequence[str]:
+        """Why only another process can help: nobody looks at what is counted any more, or a drain does not end."""
+        silent = self._watch.silent_s()
+        return [f"no look at the partitions for {silent:.0f} s"] if silent > UNWATCHED_S else []
 
     def unready(self) -> Sequence[str]:
         """Why nothing is counted just now."""

@@ -40,6 +40,7 @@ class Watch:
         places: Callable[[], Awaitable[Mapping[int, int]]],
         waits: Waits,
         limits_s: tuple[float, float] = (REFETCH_S, STALL_S),
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._topic = topic
         self._places = places
@@ -47,9 +48,16 @@ class Watch:
         self._refetch_s, self._limit_s = limits_s
         self._marks: Marks = {}
         self._told: set[int] = set()
+        self._clock = clock
+        self._looked_s = clock()
+
+    def silent_s(self) -> float:
+        """How long ago the last look was."""
+        return self._clock() - self._looked_s
 
     async def look(self, reader: Reading | None) -> Mapping[int, int]:
         """Partitions to fetch again, each from its place; raises `StalledError`."""
+        self._looked_s = self._clock()
         try:
             views = await self._views(reader)
         except Retryable as failure:
@@ -57,7 +65,7 @@ class Watch:
             self._marks = {}
             return {}
         self._waits.over("watch")
-        now = monotonic()
+        now = self._clock()
         self._marks = observe(self._marks, views, now)
         if late := stalled(self._marks, now, self._limit_s):
             names = ", ".join(sorted(map(str, late)))

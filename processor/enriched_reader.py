@@ -5,12 +5,14 @@ to Postgres with what was counted, and every assignment begins there.  Records c
 none is left out unseen, whatever a rebalance does to Faust's buffers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import faust
 from faust.app.base import BootStrategy
+from faust.exceptions import NotReady
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from msgspec import Struct
@@ -216,7 +218,7 @@ class Reader(faust.App):
     async def standing(self) -> Mapping[int, Standing]:
         """Of each partition it has; raises `Retryable`."""
         consumer = cast("_Consumer", self.consumer)
-        async with translated(ANSWER_S):
+        async with _asked():
             if await consumer.topic_id() != consumer.topic_read:
                 again = Retryable("kafka", f"the topic {self.enriched} was created again")
                 await self.crash(again)
@@ -233,7 +235,7 @@ class Reader(faust.App):
         if not own:
             return
         try:
-            async with translated(ANSWER_S):
+            async with _asked():
                 await self.consumer.seek_wait({tp: places[tp.partition] for tp in own})
         except Retryable as failure:
             await self.crash(failure)
@@ -247,6 +249,16 @@ class Reader(faust.App):
 
     def _create_directories(self) -> None:
         """It keeps nothing in files."""
+
+
+@asynccontextmanager
+async def _asked() -> AsyncIterator[None]:
+    """Of Kafka, by a membership that may have ended meanwhile; raises `Retryable`."""
+    try:
+        async with translated(ANSWER_S):
+            yield
+    except NotReady as error:
+        raise Retryable("kafka", "the membership has ended") from error
 
 
 def _delivered(message: Any) -> Delivered:

@@ -101,6 +101,7 @@ class Store:
     async def publish(self, send: Callable[[Sequence[Told]], Awaitable[None]]) -> int:
         """Sends what is to be told, in order, and forgets it; how much that was.  A failure in between sends it again."""
         async with self._postgres.transaction() as connection:
+            await connection.execute(QUERIES["by_keys"])
             await connection.execute(QUERIES["lock_outbox"])
             rows = await connection.fetch(QUERIES["read_outbox"], PUBLISHED_AT_ONCE)
             if rows:

@@ -31,6 +31,7 @@ async def by_score(
     """A page of an org unit's leads, highest score first, and how many there are; pages count from 1."""
     offset = min((page - 1) * limit, _LARGEST_OFFSET)
     async with postgres.of_org_unit(org_unit) as connection:
+        await connection.execute(QUERIES["by_keys"])
         total, *rows = await connection.fetch(QUERIES["ranked_leads"], org_unit, offset, limit)
     return [_ranked(row) for row in rows], total["leads"]
 
@@ -38,6 +39,7 @@ async def by_score(
 async def of_lead(postgres: Postgres, org_unit: str, lead_id: str) -> Engaged | None:
     """A lead, a merged-away one meaning its survivor; None where it has no organic events."""
     async with postgres.of_org_unit(org_unit) as connection:
+        await connection.execute(QUERIES["by_keys"])
         row = await connection.fetchrow(QUERIES["engaged_lead"], org_unit, lead_id, RECENT)
     if row is None:
         return None

@@ -1,13 +1,18 @@
 """The watch over the engagement service: the lag it tells, what ends the process, and what it excuses."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from processor.engagement import UNWATCHED_S, Engagement, rules
 from processor.engagement_watch import StalledError, Watch
 from processor.failures import Retryable
+from processor.io.engagement_store import Store
+from processor.io.kafka import Cluster
 from processor.pure.places import Standing
+from processor.settings import Settings
 from processor.waits import Waits
 
 TOPIC = "watched.enriched"
@@ -120,3 +125,18 @@ def test_a_partition_lags_while_a_record_is_not_counted(
 ) -> None:
     """Markers behind the last record are none."""
     assert standing.lag(place) == lag
+
+
+async def test_a_service_that_nobody_looks_after_is_dead() -> None:
+    """What /healthz says then is one sentence; an outage is a look like any other."""
+    now, reader = [0.0], FakeReader()
+    nobody: Any = None
+    service = Engagement(Cluster(Settings()), Store(nobody, TOPIC, rules(Settings())))
+    service._watch = Watch(TOPIC, reader.places, Waits(), clock=lambda: now[0])
+    now[0] = UNWATCHED_S
+    assert service.dead() == []
+    now[0] += 1
+    assert service.dead() == ["no look at the partitions for 61 s"]
+    reader.away = True
+    await service._watch.look(reader)
+    assert service.dead() == []
