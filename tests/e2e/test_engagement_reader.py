@@ -8,14 +8,12 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import RecordsToDelete
 
 from processor import telemetry
 from processor.engagement import Engagement, rules
 from processor.enriched_reader import Reader
 from processor.io.engagement_store import Store
-from processor.io.kafka import Cluster, connected
+from processor.io.kafka import Cluster
 from processor.io.postgres import Postgres
 from tests.e2e.engaging import enriched
 from tests.harness import Message, World, produce, until
@@ -129,18 +127,6 @@ async def test_a_membership_that_faust_has_given_up_is_followed_by_another(
     await more(world, "second", 200)
 
 
-async def test_a_place_that_kafka_no_longer_has_ends_the_membership(
-    world: World, service: Engagement
-) -> None:
-    """Records are never skipped in silence: where the partition goes on is looked at anew."""
-    await more(world, "first", 100)
-    await emptied(world)
-    first = joined(service)
-    await first.go_back({0: 0})
-    await until(lambda: service._reader not in {None, first} and not service.unready(), 30)
-    await more(world, "second", 200)
-
-
 async def test_a_topic_that_is_created_again_meanwhile_ends_the_membership(
     world: World, service: Engagement
 ) -> None:
@@ -150,36 +136,3 @@ async def test_a_topic_that_is_created_again_meanwhile_ends_the_membership(
     cast("Any", first.consumer).topic_read = b"another"
     await until(lambda: service._reader not in {None, first} and not service.unready(), 30)
     await more(world, "second", 200)
-
-
-async def emptied(world: World) -> None:
-    """Of the records it holds."""
-    partitions = [TopicPartition(world.enriched, n) for n in range(2)]
-    async with AIOKafkaConsumer(bootstrap_servers=world.kafka) as consumer:
-        ends = await consumer.end_offsets(partitions)
-    async with connected(Cluster(world.settings())) as admin:
-        await admin.delete_records({p: RecordsToDelete(end) for p, end in ends.items()})
-
-
-async def test_a_topic_that_was_created_again_is_not_counted_from_the_middle(
-    world: World,
-) -> None:
-    """Although it holds the place: what is before it would never be counted."""
-    await world.create_topics(1)
-    async with running(world):
-        await more(world, "first", 100)
-    async with connected(Cluster(world.settings())) as admin:
-        await admin.delete_topics([world.enriched])
-
-        async def gone() -> bool:
-            found = await admin.describe_topics(None)
-            return world.enriched not in {one["topic"] for one in found}
-
-        await until(gone, 20)
-    await world.create_topics(1)
-    messages = [Message(enriched(f"second-{n}"), b"k") for n in range(200)]
-    await produce(world.kafka, world.enriched, messages)
-    async with running(world) as (service, code):
-        assert await code == 1
-        assert "created again" in str(service._defect)
-    await counted(world, 100)
