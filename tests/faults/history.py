@@ -1,0 +1,189 @@
+"""What was produced while faults struck: a seeded load, and the record of all that Kafka acknowledged.
+
+Deterministic from its seed but for the clock: events occur around now, since topics forget records of long ago.  Times are ms.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tests.oracle_compare import rfc3339
+from tests.traffic import Record, home
+
+ORG_UNITS = ("acme", "globex")
+LEADS = 60
+"""Of each org unit."""
+TYPES = ("page_view", "email_open", "form_submit")
+EVENT_TIME_MS = 12
+"""From one event to the next, on average: some filters trip, most leads are calm."""
+FILTERS: dict[str, Any] = {
+    "org_units": {
+        org_unit: {
+            "velocity_filters": [
+                {
+                    "id": "vf-bursts",
+                    "name": "Bursts",
+                    "event_type": "page_view",
+                    "threshold": 3,
+                    "window_ms": 2_000,
+                    "keep_first": True,
+                },
+                {
+                    "id": "vf-opens",
+                    "name": "Scanners",
+                    "event_type": "email_open",
+                    "threshold": 5,
+                    "window_ms": 20_000,
+                },
+            ],
+            "metadata_filters": [
+                {
+                    "id": "mf-bots",
+                    "name": "Bots",
+                    "conditions": [{"key": "ua", "operator": "contains", "value": "bot"}],
+                }
+            ],
+        }
+        for org_unit in ORG_UNITS
+    }
+}
+BAD = (b"{", None, b"[]", b'{"org_unit":"acme"}', b"\xff", b'{"org_unit":"acme","lead_id":""}')
+
+
+class Asked(NamedTuple):
+    """The event that a good raw record asks for; `id` is None where Kafka's place names it."""
+
+    org_unit: str
+    id: str | None
+    lead_id: str
+
+
+class Merge(NamedTuple):
+    """The merge that a record of the merge topic asks for."""
+
+    org_unit: str
+    target: str
+    sources: tuple[str, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An acknowledged record, and what it asks for; None: nothing good."""
+
+    topic: str
+    partition: int
+    offset: int
+    asks: Asked | Merge | None
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where it stands."""
+        return self.topic, self.partition, self.offset
+
+
+@dataclass
+class History:
+    """Everything that was done to the system, as far as the outside world knows."""
+
+    sent: list[Sent] = field(default_factory=list)
+    deleted: set[tuple[str, str]] = field(default_factory=set)
+    """Events whose deletion was acknowledged."""
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The offset behind the last record of each partition."""
+        found: dict[tuple[str, int], int] = {}
+        for sent in self.sent:
+            lane = sent.topic, sent.partition
+            found[lane] = max(found.get(lane, 0), sent.offset + 1)
+        return found
+
+    def merges(self) -> list[Merge]:
+        """In the order in which they take effect: they stand on one partition."""
+        found = [sent for sent in self.sent if isinstance(sent.asks, Merge)]
+        assert len({sent.partition for sent in found}) <= 1, "merges whose order nobody knows"
+        return [s.asks for s in sorted(found, key=lambda s: s.offset) if isinstance(s.asks, Merge)]
+
+
+class Load:
+    """An endless stream of raw events: bursts, late and early ones, duplicates with the same and with another body, bad messages."""
+
+    def __init__(self, seed: int, partitions: int, leads: int = LEADS) -> None:
+        self._random = random.Random(seed)
+        self._partitions = partitions
+        self._leads = leads
+        self._number = 0
+        self._sent: list[tuple[Record, dict[str, Any]]] = []
+        self._burst: list[str] = []
+        self._now = time.time_ns() // 1_000_000 - 600_000
+
+    def take(self, count: int) -> list[tuple[Record, Asked | None]]:
+        """The next so many records, each with what it asks for."""
+        return [self._next() for _ in range(count)]
+
+    def _next(self) -> tuple[Record, Asked | None]:
+        r = self._random
+        self._now += r.randrange(2 * EVENT_TIME_MS)
+        chance = r.random()
+        if chance < 0.01:
+            return Record(r.randrange(self._partitions), _stamp(), b"bad", r.choice(BAD)), None
+        if chance < 0.03 and self._sent:
+            return self._again(*r.choice(self._sent[-200:]))
+        return self._made(self._event())
+
+    def _event(self) -> dict[str, Any]:
+        r = self._random
+        self._number += 1
+        event: dict[str, Any] = {
+            "id": f"e{self._number}",
+            "org_unit": r.choice(ORG_UNITS),
+            "lead_id": self._lead(),
+            "event_type": r.choices(TYPES, (6, 3, 1))[0],
+            "timestamp": rfc3339(self._now + self._shift()),
+            "metadata": {"ua": r.choices(("firefox", "a bot"), (19, 1))[0], "n": self._number},
+        }
+        if r.random() < 0.02:
+            del event["id"]
+        return event
+
+    def _lead(self) -> str:
+        """Mostly anyone; now and then one lead many times in a row."""
+        r = self._random
+        if not self._burst and r.random() < 0.02:
+            self._burst = [f"ld-{r.randrange(self._leads)}"] * r.randrange(4, 12)
+        return self._burst.pop() if self._burst else f"ld-{r.randrange(self._leads)}"
+
+    def _shift(self) -> int:
+        r = self._random
+        late = r.randrange(30_000) if r.random() < 0.05 else 0
+        return r.randrange(1_000) if r.random() < 0.02 else -late
+
+    def _made(self, event: dict[str, Any]) -> tuple[Record, Asked]:
+        lead = event["lead_id"]
+        value = json.dumps(event).encode()
+        record = Record(home(lead, self._partitions), _stamp(), lead.encode(), value)
+        self._sent.append((record, event))
+        del self._sent[:-200]
+        return record, Asked(event["org_unit"], event.get("id"), lead)
+
+    def _again(self, record: Record, event: dict[str, Any]) -> tuple[Record, Asked]:
+        """A duplicate, on the partition of its original; half of them ask for something else."""
+        if self._random.random() < 0.5:
+            other = {"event_type": "page_view", "timestamp": rfc3339(self._now - 700)}
+            record = record._replace(value=json.dumps({**event, **other}).encode())
+        asked = Asked(event["org_unit"], event.get("id"), event["lead_id"])
+        return record._replace(timestamp=_stamp()), asked
+
+
+def _stamp() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def waves(load: Load, count: int, size: int) -> Iterator[list[tuple[Record, Asked | None]]]:
+    """`count` records in parts of at most `size`."""
+    while count > 0:
+        yield load.take(min(size, count))
+        count -= size

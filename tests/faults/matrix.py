@@ -1,0 +1,153 @@
+"""The fault matrix: every row is a fault, how it is injected, and the proof that it bit.
+
+A row is an async function of a `Field` that sends the load, injects its fault, heals, and returns what shows that the fault was
+there; whoever runs it then drains, and lets the checker judge.  Modules named ``rows_*`` hold the rows.
+"""
+
+import importlib
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from processor.io.migrate import migrate
+from tests import harness
+from tests.faults.checker import Violation
+from tests.faults.field import Field
+from tests.faults.servers import FaultStack
+
+EVENTS = 10_000
+"""Of every row of ``make faults``, at least."""
+
+
+class Bitten(NamedTuple):
+    """What shows that the fault was there; none of it: the row proves nothing and fails."""
+
+    times: float
+    what: str
+
+
+class NotRunError(Exception):
+    """The row cannot run on this machine; its text says what is missing."""
+
+
+Inject: TypeAlias = Callable[[Field], Awaitable[Bitten]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault."""
+
+    name: str
+    module: str
+    inject: Inject
+    optional: bool = False
+    """The machine may lack what it needs."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a row."""
+
+    row: Row
+    seed: int
+    events: int
+    bitten: Bitten | None
+    recovery_s: float
+    took_s: float
+    violations: Sequence[Violation] = ()
+    error: str = ""
+    """Why it did not run, or broke off."""
+    not_run: bool = False
+
+    @property
+    def good(self) -> bool:
+        """The fault bit, and nothing is wrong."""
+        return bool(not self.error and not self.violations and self.bitten and self.bitten.times)
+
+    @property
+    def verdict(self) -> str:
+        """As the table shows it."""
+        if self.not_run:
+            return f"NOT RUN: {self.error}"
+        if self.violations:
+            names = sorted({violation.invariant for violation in self.violations})
+            return f"VIOLATED {' '.join(names)}: {self.violations[0].text}"
+        if self.error:
+            return f"FAILED: {self.error}"
+        return "holds" if self.good else "FAILED: the fault did not bite"
+
+
+_ROWS: list[Row] = []
+MODULES = ("worker",)
+
+
+def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:
+    """Makes a function a row of the matrix."""
+
+    def take(inject: Inject) -> Inject:
+        _ROWS.append(Row(name, inject.__module__.rpartition(".")[2], inject, optional))
+        return inject
+
+    return take
+
+
+def rows() -> list[Row]:
+    """All rows, in the order of their modules."""
+    for module in MODULES:
+        importlib.import_module(f"tests.faults.rows_{module}")
+    return list(_ROWS)
+
+
+@asynccontextmanager
+async def field_of(stack: FaultStack, seed: int, events: int) -> AsyncIterator[Field]:
+    """A fresh world on the servers, prepared; its database, topics and windows are nobody else's."""
+    name = harness.create_database(stack.postgres)
+    url = harness.database_url(stack.postgres, name)
+    await migrate(url)
+    world = harness.World(
+        stack.kafka, harness.empty_redis(stack.redis), url, f"f{secrets.token_hex(4)}"
+    )
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        run = Field(stack, world, Path(folder), seed, events)
+        try:
+            await run.prepare()
+            yield run
+        finally:
+            await run.close()
+            harness.flush_redis(world.redis)
+            harness.drop_database(stack.postgres, name)
+
+
+async def played(row: Row, stack: FaultStack, seed: int, events: int = EVENTS) -> Result:
+    """Runs one row to its result; never raises what the row did wrong."""
+    started = time.monotonic()
+    async with field_of(stack, seed, events) as field:
+        bitten: Bitten | None = None
+        violations: Sequence[Violation] = ()
+        recovery, error, not_run = 0.0, "", False
+        try:
+            bitten = await row.inject(field)
+            evidence, violations = await field.verdict()
+            recovery = evidence.recovery_s
+        except NotRunError as missing:
+            error, not_run = str(missing), True
+        except Exception as broken:
+            error = f"{type(broken).__name__}: {broken}"[:2_000]
+        if violations or (error and not not_run):
+            _keep_logs(row, field)
+        took = time.monotonic() - started
+        sent = len(field.history.sent)
+        return Result(row, seed, sent, bitten, recovery, took, violations, error, not_run)
+
+
+def _keep_logs(row: Row, field: Field) -> None:
+    """What the workers of a failed row said, for whoever looks for the reason."""
+    kept = Path(tempfile.mkdtemp(prefix="faults-failed-"))
+    (kept / "row").write_text(f"{row.name}\nseed {field.seed}\n")
+    for worker in field.workers:
+        (kept / worker.log.name).write_text(worker.output)

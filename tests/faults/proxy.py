@@ -1,0 +1,189 @@
+"""A TCP proxy that cuts, delays, throttles or freezes what passes, and reads enough of Kafka's protocol to choose by API key.
+
+It runs in the test's own loop.  A frozen proxy still accepts connections, as a frozen server's kernel does.
+"""
+
+import asyncio
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+PRODUCE, OFFSET_COMMIT, INIT_PRODUCER_ID, TXN_OFFSETS, END_TXN = 0, 8, 22, 28, 26
+"""Kafka's API keys that faults aim at."""
+_CHUNK = 1 << 16
+
+
+class Fate(Enum):
+    """What becomes of a request."""
+
+    PASS = "pass"
+    CUT = "cut"
+    """The connection ends before the server hears of it."""
+    LOSE_REPLY = "lose reply"
+    """The server does it; the connection ends instead of the answer."""
+
+
+Judge: TypeAlias = Callable[[int, bytes], Fate]
+"""Given a Kafka API key and the request's frame, or 0 and a chunk of any other protocol."""
+
+
+@dataclass
+class Proxy:
+    """In front of one server; what it does may be changed at any time."""
+
+    target: int
+    kafka: bool = False
+    delay_s: float = 0.0
+    """Of every chunk or frame, in each direction."""
+    bytes_per_s: float = 0.0
+    """0: as fast as can be."""
+    judge: Judge | None = None
+    done: Counter[str] = field(default_factory=Counter)
+    """How often something bit: connections, cut, refused, lose reply, delayed, bytes."""
+    port: int = 0
+    _flows: asyncio.Event = field(default_factory=asyncio.Event)
+    _refuses: bool = False
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def connections(self) -> int:
+        """Of clients, that are open now."""
+        return len(self._open) // 2
+
+    def freeze(self) -> None:
+        """Nothing passes any more; connections stay as they are."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """What was held passes."""
+        self._flows.set()
+
+    def cut(self) -> None:
+        """Ends every connection there is."""
+        self.done["cut"] += self.connections
+        for writer in self._open:
+            writer.transport.abort()
+
+    def refuse(self) -> None:
+        """Ends every connection there is, and each new one at once."""
+        self._refuses = True
+        self.cut()
+
+    def accept(self) -> None:
+        """The end of `refuse`."""
+        self._refuses = False
+
+    def heal(self) -> None:
+        """Everything passes as if there were no proxy."""
+        self.delay_s, self.bytes_per_s, self.judge, self._refuses = 0.0, 0.0, None, False
+        self.thaw()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection of a client, from its beginning to its end."""
+        self.done["connections"] += 1
+        if self._refuses:
+            self.done["refused"] += 1
+            writer.transport.abort()
+            return
+        try:
+            back, forth = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._open |= {writer, forth}
+        pipe = _Pipe(self, {})
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(pipe.requests(reader, forth))
+                both.create_task(pipe.replies(back, writer))
+        except* (OSError, EOFError, _Ended):
+            pass
+        finally:
+            self._open -= {writer, forth}
+            writer.transport.abort()
+            forth.transport.abort()
+
+    async def passes(self, data: bytes) -> None:
+        """Returns when it is time for the data to go on."""
+        await self._flows.wait()
+        if self.delay_s:
+            self.done["delayed"] += 1
+            await asyncio.sleep(self.delay_s)
+        if self.bytes_per_s:
+            self.done["throttled"] += 1
+            await asyncio.sleep(len(data) / self.bytes_per_s)
+
+
+class _Ended(Exception):
+    pass
+
+
+@dataclass
+class _Pipe:
+    """Both directions of one connection."""
+
+    proxy: Proxy
+    asked: dict[int, Fate]
+    """By correlation id, of Kafka's requests that are not answered yet."""
+    loses: bool = False
+    """The next reply of another protocol is lost."""
+
+    async def requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """From the client to the server."""
+        while data := await self._read(reader):
+            key, correlation = struct.unpack_from(">hxxi", data, 4) if self.proxy.kafka else (0, 0)
+            fate = self.proxy.judge(key, data) if self.proxy.judge else Fate.PASS
+            if fate is not Fate.PASS:
+                self.proxy.done[fate.value] += 1
+            if fate is Fate.CUT:
+                raise _Ended
+            if fate is Fate.LOSE_REPLY and self.proxy.kafka:
+                self.asked[correlation] = fate
+            self.loses = self.loses or fate is Fate.LOSE_REPLY
+            await self._send(data, writer)
+        raise _Ended
+
+    async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """From the server to the client."""
+        while data := await self._read(reader):
+            lost = self.loses
+            if self.proxy.kafka:
+                lost = self.asked.pop(struct.unpack_from(">i", data, 4)[0], None) is not None
+            if lost:
+                raise _Ended
+            await self._send(data, writer)
+        raise _Ended
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """A frame of Kafka, or whatever is there; empty at the end."""
+        if not self.proxy.kafka:
+            return await reader.read(_CHUNK)
+        with suppress(asyncio.IncompleteReadError):
+            head = await reader.readexactly(4)
+            return head + await reader.readexactly(int.from_bytes(head))
+        return b""
+
+    async def _send(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        await self.proxy.passes(data)
+        writer.write(data)
+        await writer.drain()
+
+
+@asynccontextmanager
+async def proxied(target: int, port: int = 0, *, kafka: bool = False) -> AsyncIterator[Proxy]:
+    """A proxy in front of a local port, for as long as the block runs; `port` 0 is any."""
+    proxy = Proxy(target, kafka)
+    proxy.thaw()
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", port)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.heal()
+        proxy.cut()
+        await server.wait_closed()

@@ -1,0 +1,56 @@
+"""The worker of the product, whole, which can be struck at named points: ``python -m tests.faults.worker``.
+
+Its composition is the product's; only the classes of two parts and of the sinks are their pointed heirs.  `MUTANT` names one of
+`tests.faults.mutants` to show that the checker would find it.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+
+from processor import composition, telemetry
+from processor.failures import StartRefused
+from processor.io.kafka import DEFAULT_TUNING, Partition, Tuning
+from processor.io.kafka_group import Group
+from processor.io.kafka_sink import Outlet
+from processor.lanes import Lane, Sink
+from processor.settings import Settings
+from processor.worker import serve
+from tests.faults.mutants import MUTANTS
+from tests.faults.points import PointedEvents, PointedWindows, Points, pointed_sink
+
+QUICK = Tuning(
+    session_ms=2_000,
+    rebalance_ms=6_000,
+    transaction_ms=4_000,
+    recheck_ms=300,
+    metadata_ms=1_000,
+    drain_ms=3_000,
+)
+"""Times shortened, so that a fault shows within seconds; ``TUNING=product`` keeps the product's."""
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """The exit code, as the command's."""
+    telemetry.configure_logging("json")
+    points = Points(environment)
+    PointedEvents.points = PointedWindows.points = points
+
+    def sinks(outlet: Outlet, partition: Partition, group: Group[Lane]) -> Sink:
+        return pointed_sink(outlet, partition, group, points)
+
+    setattr(composition, "Events", PointedEvents)  # noqa: B010 - for this process alone
+    setattr(composition, "Windows", PointedWindows)  # noqa: B010
+    if "MUTANT" in environment:
+        sinks = MUTANTS[environment["MUTANT"]](sinks, points)
+    tuning = DEFAULT_TUNING if environment.get("TUNING") == "product" else QUICK
+    try:
+        return asyncio.run(serve(Settings.load(), composition.composed, tuning, sinks))
+    except StartRefused as refused:
+        sys.stderr.write(f"{refused}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))
