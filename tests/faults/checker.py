@@ -70,9 +70,9 @@ def _nothing_lost(history: History, evidence: Evidence) -> Iterator[str]:
             continue
         if sent.asks is None and sent.place not in letters:
             yield f"{sent.place} is bad and has no dead letter"
-        if isinstance(sent.asks, Asked) and sent.place not in places | letters:
-            if (sent.asks.org_unit, sent.asks.id) not in keys:
-                yield f"{sent.place} ({sent.asks}) has no row"
+        answered = sent.place in places or sent.place in letters
+        if isinstance(sent.asks, Asked) and not answered and sent.asks[:2] not in keys:
+            yield f"{sent.place} ({sent.asks}) has no row"
 
 
 def _one_row_each(history: History, evidence: Evidence) -> Iterator[str]:

@@ -19,7 +19,7 @@ from processor.io.kafka_topics import create_topics
 from tests import harness
 from tests.faults.checker import Promise, Violation, check
 from tests.faults.evidence import Evidence, collect, committed
-from tests.faults.history import FILTERS, Asked, History, Load, Merge, Sent, waves
+from tests.faults.history import FILTERS, Asked, History, Load, Merge, Sent
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.servers import FaultStack
 from tests.traffic import Record
@@ -117,22 +117,31 @@ class Field:
 
     async def send(self, count: int, rate: float = RATE) -> None:
         """So many events of the load, at `rate` a second (0: at once); all acknowledged when it returns."""
+        async with self.sending(count, rate):
+            pass
+
+    @asynccontextmanager
+    async def sending(self, count: int | None = None, rate: float = RATE) -> AsyncIterator[None]:
+        """Sends beside the block for as long as it takes, and then on until there are `count` at least."""
+        least, over = self.events if count is None else count, asyncio.Event()
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self._flow(least, rate, over))
+            try:
+                yield
+            finally:
+                over.set()
+
+    async def _flow(self, least: int, rate: float, over: asyncio.Event) -> None:
         size = max(1, int(rate / WAVES_A_SECOND)) if rate else 1_000
         async with self._producer() as producer:
             started, sent = time.monotonic(), 0
-            for wave in waves(self.load, count, size):
+            while sent < least or not over.is_set():
+                wave = self.load.take(min(size, least - sent) if over.is_set() else size)
                 await self._produce(producer, self.world.raw, wave)
                 sent += len(wave)
                 self._weigh()
                 if rate:
                     await asyncio.sleep(max(0.0, started + sent / rate - time.monotonic()))
-
-    @asynccontextmanager
-    async def sending(self, count: int | None = None, rate: float = RATE) -> AsyncIterator[None]:
-        """Sends beside the block, and at its end goes on until all are sent."""
-        async with asyncio.TaskGroup() as beside:
-            beside.create_task(self.send(self.events if count is None else count, rate))
-            yield
 
     async def merge(self, org_unit: str, target: str, *sources: str, kind: str = "merge") -> None:
         """A merge message, acknowledged; all on one partition, so that their order is known."""
@@ -214,16 +223,16 @@ class Field:
 
     async def _moved(self) -> bool:
         """No rows are left to be moved by merges."""
-        return bool(await self.ask("SELECT count(*) = 0 FROM lead_moves"))
+        left: int = await self.ask("SELECT count(*) FROM lead_moves")
+        return left == 0
 
     async def _visible(self) -> None:
         """What is committed may be readable a moment later: waits, at most a while, until every row is."""
 
         async def all_seen() -> bool:
             seen = await harness.read_topic(self.world.kafka, self.world.enriched)
-            return len(seen) >= await self.ask(
-                "SELECT count(*) FROM events WHERE deleted_at IS NULL"
-            )
+            stored: int = await self.ask("SELECT count(*) FROM events WHERE deleted_at IS NULL")
+            return len(seen) >= stored
 
         with suppress(AssertionError):  # I4 says which
             await harness.until(all_seen, 5)

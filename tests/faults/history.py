@@ -6,7 +6,6 @@ Deterministic from its seed but for the clock: events occur around now, since to
 import json
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -180,10 +179,3 @@ class Load:
 
 def _stamp() -> int:
     return time.time_ns() // 1_000_000
-
-
-def waves(load: Load, count: int, size: int) -> Iterator[list[tuple[Record, Asked | None]]]:
-    """`count` records in parts of at most `size`."""
-    while count > 0:
-        yield load.take(min(size, count))
-        count -= size

@@ -137,12 +137,19 @@ async def played(row: Row, stack: FaultStack, seed: int, events: int = EVENTS) -
         except NotRunError as missing:
             error, not_run = str(missing), True
         except Exception as broken:
-            error = f"{type(broken).__name__}: {broken}"[:2_000]
+            error = _said(broken)
         if violations or (error and not not_run):
             _keep_logs(row, field)
         took = time.monotonic() - started
         sent = len(field.history.sent)
         return Result(row, seed, sent, bitten, recovery, took, violations, error, not_run)
+
+
+def _said(error: BaseException) -> str:
+    """The innermost reason."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"[:2_000]
 
 
 def _keep_logs(row: Row, field: Field) -> None:

@@ -119,7 +119,7 @@ class Proxy:
 
 
 class _Ended(Exception):
-    pass
+    """One side is done, so the connection is."""
 
 
 @dataclass

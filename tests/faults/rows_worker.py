@@ -30,7 +30,7 @@ async def killed(field: Field) -> Bitten:
 async def frozen(field: Field) -> Bitten:
     """SIGSTOP, the other worker takes over, SIGCONT: a zombie in every step."""
     await field.start(2)
-    async with field.sending(rate=250):
+    async with field.sending(rate=150):
         for point in (*PROCESSING, *PUBLISHING):
             zombie = await field.strike(point, "SIGSTOP")
             await asyncio.sleep(FROZEN_S)

@@ -42,11 +42,17 @@ def main(environment: Mapping[str, str]) -> int:
 
     setattr(composition, "Events", PointedEvents)  # noqa: B010 - for this process alone
     setattr(composition, "Windows", PointedWindows)  # noqa: B010
-    if "MUTANT" in environment:
-        sinks = MUTANTS[environment["MUTANT"]](sinks, points)
+    mutant = MUTANTS.get(environment.get("MUTANT", ""))
     tuning = DEFAULT_TUNING if environment.get("TUNING") == "product" else QUICK
     try:
-        return asyncio.run(serve(Settings.load(), composition.composed, tuning, sinks))
+        return asyncio.run(
+            serve(
+                Settings.load(),
+                composition.composed,
+                tuning,
+                mutant(sinks, points) if mutant else sinks,
+            )
+        )
     except StartRefused as refused:
         sys.stderr.write(f"{refused}\n")
         return 2
