@@ -142,7 +142,8 @@ def _windows(evidence: Evidence) -> Iterator[str]:
     for held in evidence.windows:
         velocity = filters.get((held.org_unit, held.revision))
         epoch = evidence.epochs.get((held.org_unit, held.lead_id), 0)
-        if velocity is not None and held.epoch == epoch:
+        here = (held.org_unit, held.lead_id) not in evidence.gone
+        if velocity is not None and held.epoch == epoch and here:
             stored = rows[held.org_unit, held.lead_id, velocity.event_type]
             yield from _window(held, velocity, stored)
 
@@ -150,7 +151,7 @@ def _windows(evidence: Evidence) -> Iterator[str]:
 def _window(held: Held, velocity: Filter, rows: Sequence[Row]) -> Iterator[str]:
     width, most = velocity.window_ms, velocity.threshold + 1
     times, name = sorted(row.at for row in rows), (held.org_unit, held.lead_id, velocity.id)
-    for at in times:
+    for at in sorted({*times, *held.times}):
         if at - width < held.floor:
             continue
         stored = min(most, bisect_right(times, at) - bisect_right(times, at - width))
