@@ -83,7 +83,7 @@ class Result:
 
 
 _ROWS: list[Row] = []
-MODULES = ("worker", "redis")
+MODULES = ("worker", "redis", "postgres")
 
 
 def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:
