@@ -110,10 +110,13 @@ class History:
 class Load:
     """An endless stream of raw events: bursts, late and early ones, duplicates with the same and with another body, bad messages."""
 
-    def __init__(self, seed: int, partitions: int, leads: int = LEADS) -> None:
+    def __init__(
+        self, seed: int, partitions: int, leads: int = LEADS, step_ms: int = EVENT_TIME_MS
+    ) -> None:
         self._random = random.Random(seed)
         self._partitions = partitions
         self._leads = leads
+        self._step_ms = step_ms
         self._number = 0
         self._sent: list[tuple[Record, dict[str, Any]]] = []
         self._burst: list[str] = []
@@ -125,7 +128,7 @@ class Load:
 
     def _next(self) -> tuple[Record, Asked | None]:
         r = self._random
-        self._now += r.randrange(2 * EVENT_TIME_MS)
+        self._now += r.randrange(2 * self._step_ms)
         chance = r.random()
         if chance < 0.01:
             return Record(r.randrange(self._partitions), _stamp(), b"bad", r.choice(BAD)), None
