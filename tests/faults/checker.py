@@ -167,12 +167,13 @@ def _windows(history: History, evidence: Evidence) -> Iterator[str]:
 
 def _window(held: Held, velocity: Filter, rows: Sequence[Row]) -> Iterator[str]:
     width, most = velocity.window_ms, velocity.threshold + 1
-    times, name = sorted(row.at for row in rows), (held.org_unit, held.lead_id, velocity.id)
+    times, members = sorted(row.at for row in rows), sorted(held.times)
+    name = held.org_unit, held.lead_id, velocity.id
     for at in sorted({*times, *held.times}):
         if at - width < held.floor:
             continue
         stored = min(most, bisect_right(times, at) - bisect_right(times, at - width))
-        cached = min(most, sum(at - width < t <= at for t in held.times))
+        cached = min(most, bisect_right(members, at) - bisect_right(members, at - width))
         if stored != cached:
             yield f"window {name} counts {cached} at {at}, Postgres {stored}"
     facts_known = all(row.rules >= velocity.revision for row in rows)

@@ -152,8 +152,8 @@ async def committed(
     consumer = AIOKafkaConsumer(
         bootstrap_servers=world.kafka, group_id=world.group, enable_auto_commit=False
     )
-    await consumer.start()
     try:
+        await consumer.start()
         return {lane: await consumer.committed(TopicPartition(*lane)) or 0 for lane in lanes}
     finally:
         await consumer.stop()

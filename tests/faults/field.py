@@ -183,6 +183,12 @@ class Field:
                 total += sum(v for k, v in found.items() if k.split("{")[0] == name)
         return total
 
+    async def lag(self) -> int:
+        """How many of the records sent so far are not committed."""
+        ends = self.history.ends()
+        found = await committed(self.world, ends)
+        return sum(max(0, end - found[lane]) for lane, end in ends.items())
+
     def logged(self, event: str) -> int:
         """How often workers, also those that are gone, have logged an event."""
         wanted = f'"event": "{event}"'

@@ -129,6 +129,8 @@ class Mix:
     """At most."""
     ancient: float = 0.0
     """Two hours late, among their like."""
+    step_ms: int = EVENT_TIME_MS
+    """From one event to the next, on average."""
     bad_kinds: Sequence[Spoil] = tuple(map(_always, BAD))
     odd_kinds: Sequence[Spoil] = ()
 
@@ -156,7 +158,7 @@ class Load:
 
     def _next(self) -> tuple[Record, Asked | None]:
         r = self._random
-        self._now += r.randrange(2 * EVENT_TIME_MS)
+        self._now += r.randrange(2 * self._mix.step_ms)
         chance, mix = r.random(), self._mix
         if chance < mix.bad:
             value = r.choice(mix.bad_kinds)(self._event())
