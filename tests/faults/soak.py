@@ -18,7 +18,7 @@ from typing import Any
 from processor.io.kafka import quietly
 from tests import harness
 from tests.faults.field import PARTITIONS, Field
-from tests.faults.history import FILTERS, ORG_UNITS, Load
+from tests.faults.history import FILTERS, ORG_UNITS, Load, Mix
 from tests.faults.matrix import field_of
 from tests.faults.servers import FaultStack
 from tests.faults.soak_beside import Visitor, beside, visiting
@@ -51,7 +51,7 @@ class Steady(Load):
     """Event time goes with the clock, however long the run."""
 
     def __init__(self, seed: int, partitions: int) -> None:
-        super().__init__(seed, partitions, LEADS, STEP_MS)
+        super().__init__(seed, partitions, mix=Mix(step_ms=STEP_MS))
 
     def take(self, count: int) -> list[Any]:
         """The next so many records."""
