@@ -37,12 +37,13 @@ class Broker:
         self.generation = 0
         self.members: list[Member] = []
         self._transactions: dict[str, Transactions] = {}
+        self._reached: dict[Partition, int] = {}
         self._turn = 0
 
     @property
     def done(self) -> bool:
-        """Everything there is is committed."""
-        return all(self.committed.get(p, 0) == len(log) for p, log in self.logs.items())
+        """Everything there is was committed; outside of transactions a late call may set an offset back again."""
+        return all(self._reached.get(p, 0) == len(log) for p, log in self.logs.items())
 
     def init(self, transactional_id: str) -> int:
         """The epoch of a new producer: all earlier ones are fenced, what they have open is aborted."""
@@ -65,7 +66,7 @@ class Broker:
             raise InvalidTxnState
         if commit:
             self.published += transaction.messages
-            self.committed |= transaction.offsets
+            self._commit(transaction.offsets)
         self._transactions[transactional_id] = Transactions(epoch)
 
     def expire(self, n: int) -> str | None:
@@ -84,7 +85,7 @@ class Broker:
         """As a member of the group."""
         if generation != self.generation:
             raise CommitFailedError
-        self.committed |= offsets
+        self._commit(offsets)
 
     def join(self, member: Member) -> None:
         """Everything is given anew, at once: who has lost something hears of it later."""
@@ -107,6 +108,11 @@ class Broker:
         self._turn += 1
         self._rebalance()
         return "partitions are given to others"
+
+    def _commit(self, offsets: Mapping[Partition, int]) -> None:
+        self.committed |= offsets
+        for partition, offset in offsets.items():
+            self._reached[partition] = max(offset, self._reached.get(partition, 0))
 
     def _rebalance(self) -> None:
         self.generation += 1

@@ -25,6 +25,9 @@ def wrong(world: World, broker: Broker, shared: Shared) -> Sequence[object]:
         row = rows[event_id]
         problems += verdict_problems(event_id, verdict, row.reason, row.suppressed_by)
     said = [orjson.loads(message.value or b"") for message in broker.published]
+    ends = {partition: len(log) for partition, log in broker.logs.items()}
+    if world.exactly_once and broker.committed != ends:
+        problems.append(("committed", broker.committed, "instead of", ends))
     return [
         *problems,
         *_misplaced(shared),

@@ -79,10 +79,10 @@ class Consumer:
         if partition in self._asked:
             self._asked.discard(partition)  # the second of two readings, which are compared
             return committed.get(partition)
-        self._asked.add(partition)
         offset: int | None = await self._asks(
             partition, "reads the committed offset", lambda _: committed.get(partition)
         )
+        self._asked.add(partition)
         return offset
 
     async def beginning_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:

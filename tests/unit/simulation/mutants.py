@@ -10,7 +10,7 @@ from processor import lanes, pipeline, worker
 from processor.io import kafka_group, kafka_sink
 from processor.ports import Answer, EventKey, Fact, KnownIds
 from processor.pure import lane, velocity
-from processor.pure.types import Case, Facts, Root, Ruling, VelocityFilter
+from processor.pure.types import Case, Facts, MergeCommand, Root, Ruling, VelocityFilter
 from tests.fakes import NEVER, FakeEvents, Row, WindowKey
 from tests.fakes_windows import FakeWindows, Window
 from tests.unit.simulation.stores import Merges, Move, Mover, Parts
@@ -141,6 +141,13 @@ class MergesWithoutLock(Merges):
     """A merge is recorded as it was decided, whatever was merged in between."""
 
     def refused(self, version: int) -> bool:
+        return False
+
+
+class MergesAgain(Merges):
+    """A message that is delivered again is a merge of its own."""
+
+    def known(self, command: MergeCommand) -> bool:
         return False
 
 
@@ -287,9 +294,10 @@ MUTANTS: Mapping[str, Callable[[], Parts]] = {
     "a lane begins again where it believes to be": lambda: living_by(
         (
             "    offset = _begins_at(bounds)\n    inside",
-            "    offset = lane.offset or _begins_at(bounds)\n    inside",
+            "    offset = lane.offset if lane.upto else _begins_at(bounds)\n    inside",
         )
     ),
     "merges know nothing of each other": lambda: Parts(merges=MergesWithoutLock),
+    "a merge is decided again when it is delivered again": lambda: Parts(merges=MergesAgain),
     "the mover remembers where to": lambda: Parts(mover=RememberedTarget),
 }

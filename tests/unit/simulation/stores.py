@@ -137,7 +137,7 @@ class Merges:
 
     def record(self, version: int, command: MergeCommand, change: Change) -> bool:
         """False, and nothing is done, where the forest is not that version, or the message is known."""
-        if self.refused(version) or command.message_id in self.shared.merged:
+        if self.refused(version) or self.known(command):
             return False
         leads = {
             lead for root in change.joined for lead in merge.one_with(self.shared.forest, root)
@@ -150,6 +150,10 @@ class Merges:
         names = change.survivor, change.named
         self.shared.merged[command.message_id] = Merged(*names, moved, event, repeated=False)
         return True
+
+    def known(self, command: MergeCommand) -> bool:
+        """The message was recorded before: it is the same however often it is delivered."""
+        return command.message_id in self.shared.merged
 
     def refused(self, version: int) -> bool:
         """Another merge came in between."""
@@ -229,7 +233,7 @@ class Store:
         who = self._process, f"{command.record.topic}/{command.record.partition}"
         shared, away = self._shared, Retryable("postgres", "away")
         for _ in range(20):
-            if command.message_id in shared.merged:
+            if self._merges.known(command):
                 return replace(shared.merged[command.message_id], repeated=True)
             version, forest = await self._stage.does(
                 who, "reads who was merged", lambda _: (len(shared.merged), shared.forest), away
