@@ -1,18 +1,21 @@
-"""Ways to get it wrong: each leaves out one rule of the decision path, in a fake or in a patched copy of the program."""
+"""Ways to get it wrong: each leaves out one rule of a lane, a merge or the decisions, in a fake or in a patched copy of the program."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from processor import lanes, pipeline, worker
-from processor.io import kafka_group, kafka_sink
+from processor.io import kafka_sink
 from processor.ports import Answer, EventKey, Fact, KnownIds
-from processor.pure import lane, velocity
 from processor.pure.types import Case, Facts, MergeCommand, Root, Ruling, VelocityFilter
 from tests.fakes import NEVER, FakeEvents, Row, WindowKey
 from tests.fakes_windows import FakeWindows, Window
+from tests.unit.simulation.patching import (
+    deciding,
+    group_with,
+    lanes_with,
+    living_by,
+    patched,
+    pipeline_with,
+)
 from tests.unit.simulation.stores import Merges, Move, Mover, Parts
 
 
@@ -156,44 +159,6 @@ class RememberedTarget(Mover):
 
     def target(self, move: Move, raw: str) -> str:
         return move.target
-
-
-def patched(module: ModuleType, *changes: tuple[str, str], **names: object) -> Any:
-    """A copy of a module, with some of its text changed and some names given."""
-    source = Path(str(module.__file__)).read_text()
-    for old, new in changes:
-        assert source.count(old) == 1, (module.__name__, old, source.count(old))
-        source = source.replace(old, new)
-    copy = ModuleType(f"{module.__name__}_patched")
-    sys.modules[copy.__name__] = copy  # classes look themselves up there
-    exec(compile(source, str(module.__file__), "exec"), copy.__dict__)
-    copy.__dict__.update(names)
-    return copy
-
-
-def pipeline_with(*changes: tuple[str, str]) -> Parts:
-    """A pipeline with some of its text changed."""
-    return Parts(pipeline=patched(pipeline, *changes).Pipeline)
-
-
-def deciding(*changes: tuple[str, str]) -> Parts:
-    """A pipeline that decides by a changed fold."""
-    return Parts(pipeline=patched(pipeline, decide=patched(velocity, *changes).decide).Pipeline)
-
-
-def lanes_with(*changes: tuple[str, str], **names: object) -> Parts:
-    """Workers whose lanes have some of their text changed."""
-    return Parts(worker=patched(worker, Lane=patched(lanes, *changes, **names).Lane).Worker)
-
-
-def living_by(*changes: tuple[str, str]) -> Parts:
-    """Workers whose lanes live by changed rules."""
-    return lanes_with(rules=patched(lane, *changes))
-
-
-def group_with(*changes: tuple[str, str]) -> Parts:
-    """Workers whose memberships have some of their text changed."""
-    return Parts(worker=patched(worker, Group=patched(kafka_group, *changes).Group).Worker)
 
 
 MUTANTS: Mapping[str, Callable[[], Parts]] = {
