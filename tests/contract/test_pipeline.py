@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -13,11 +14,11 @@ from processor.io.rulebook import Rulebook
 from processor.io.windows import Windows
 from processor.pipeline import Pipeline
 from processor.ports import Answer, Fact, Recorded
-from processor.pure.types import Case, FilterOrder, Ruling, Seen
+from processor.pure.types import Case, FilterOrder, Message, Record, Ruling, Seen
 from tests.contract.decision_world import LONG_AGO, NOW, ORG, RealWorld, real_world, scratch
 from tests.contract.filter_world import file
-from tests.unit.simulation import HOUR, OUTPUTS, Lane, documents, messages, verdict_problems
-from tests.unit.simulation_truth import Truth
+from tests.unit.simulation.traffic import HOUR, OUTPUTS, documents, messages
+from tests.unit.simulation.truth import Truth, verdict_problems
 
 __all__ = ["scratch"]
 pytestmark = pytest.mark.contract
@@ -26,6 +27,15 @@ SIZE = 130
 
 class CrashError(Exception):
     """The worker dies here."""
+
+
+@dataclass
+class Lane:
+    """One partition: its messages, what is committed, and what was published with that."""
+
+    log: Sequence[Record]
+    committed: int = 0
+    published: list[Message] = field(default_factory=list)
 
 
 class Stored(Struct, frozen=True):
@@ -139,6 +149,7 @@ async def test_verdicts_are_those_of_brute_force_whatever_happens(
     r = random.Random(seed)
     order: FilterOrder = ("velocity,metadata", "metadata,velocity")[seed % 2]
     async with real_world(scratch, redis_url, 0) as world:
-        worker = Faulty(world, r, messages(r, start, SIZE), order)
+        lanes = tuple(Lane(log) for log in messages(r, start, SIZE))
+        worker = Faulty(world, r, lanes, order)
         await worker.run()
         assert not await worker.wrong()

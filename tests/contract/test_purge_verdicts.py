@@ -8,8 +8,7 @@ from processor.io import purge
 from processor.pure.purge import Limits, Widest, refusal
 from tests.contract.decision_world import LONG_AGO, NOW, ORG, RealWorld, real_world, scratch
 from tests.contract.filter_world import velocity
-from tests.unit.simulation import verdict_problems
-from tests.unit.simulation_truth import Truth
+from tests.unit.simulation.truth import Truth, verdict_problems
 
 __all__ = ["scratch"]
 pytestmark = pytest.mark.contract

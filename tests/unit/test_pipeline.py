@@ -13,7 +13,7 @@ from processor.pure.types import Message, Outcome, Ruling
 from tests.fakes import Database, FakeEvents, FakeRulebook
 from tests.fakes_windows import FakeWindows
 from tests.oracle_parse import Message as Record
-from tests.unit.simulation import HOUR, ORG, OUTPUTS, START
+from tests.unit.simulation.traffic import HOUR, ORG, OUTPUTS, START
 
 
 class HearingWindows(FakeWindows):

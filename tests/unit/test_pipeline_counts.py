@@ -10,7 +10,7 @@ from processor.pipeline import Pipeline
 from processor.ports import Fact
 from tests.fakes import FakeEvents
 from tests.fakes_windows import FakeWindows
-from tests.unit.simulation import HOUR, OUTPUTS
+from tests.unit.simulation.traffic import HOUR, OUTPUTS
 from tests.unit.test_pipeline import World, every
 
 

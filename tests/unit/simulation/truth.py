@@ -1,7 +1,8 @@
 """What verdicts must be, event by event in the order they were committed: nothing is forgotten, everything is looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from processor.pure.types import Event, OrgRules, Rules, VelocityFilter
 
@@ -23,19 +24,44 @@ class Fold:
     velocity: VelocityFilter
     times: list[int] = field(default_factory=list)
     exceeding: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    last: frozenset[str] | None = None
+    """The bursts that the last event may belong to; None where it did not exceed."""
 
     def add(self, event_id: str, at: int) -> Judged:
         """What this filter says of one more event."""
         velocity, width = self.velocity, self.velocity.window_ms
         self.times.append(at)
         count = sum(at - width < t <= at for t in self.times)
+        self.last = None
         if count <= velocity.threshold:
             return Judged(None)
         near = frozenset(b for t, bursts in self.exceeding if abs(t - at) < width for b in bursts)
-        self.exceeding.append((at, near or frozenset({event_id})))
+        self.last = near or frozenset({event_id})
+        self.exceeding.append((at, self.last))
         if not velocity.keep_first:
             return Judged("inorganic", velocity.id, count)
         return Judged("inorganic_grouped" if near else None, velocity.id, count, near)
+
+    def recall(self, member: "Member") -> None:
+        """An event of the past."""
+        if member.rules < self.velocity.revision:
+            self.add(member.event_id, member.at)
+            return
+        self.times.append(member.at)
+        if bursts := member.exceeding.get(self.velocity.revision):
+            self.exceeding.append((member.at, bursts))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A counted event of the past, with what was true of it when it was judged."""
+
+    number: int
+    event_id: str
+    at: int
+    rules: int
+    exceeding: Mapping[int, frozenset[str]]
+    """By filter revision: the bursts it may belong to."""
 
 
 class Truth:
@@ -44,7 +70,9 @@ class Truth:
     def __init__(self, order: str) -> None:
         self.judged: dict[str, Judged] = {}
         self._order = order
-        self._past: dict[str, list[tuple[str, int]]] = {}
+        self._classes: dict[str, Collection[str]] = {}
+        self._past: dict[str, list[Member]] = {}
+        """By the lead that was named."""
         self._folds: dict[tuple[str, int], Fold] = {}
 
     def judge(self, event: Event, lead_id: str, rules: Rules) -> None:
@@ -55,27 +83,28 @@ class Truth:
         if not matched or self._order == "velocity,metadata":
             watching = [self._fold(lead_id, v) for v in org.velocity.get(event.event_type, ())]
             said += [fold.add(event.id, event.occurred_at) for fold in watching]
-            self._past.setdefault(lead_id, []).append((event.id, event.occurred_at))
+            exceeding = {f.velocity.revision: f.last for f in watching if f.last is not None}
+            past = self._past.setdefault(event.lead_id, [])
+            number = len(self.judged)
+            past.append(Member(number, event.id, event.occurred_at, rules.revision, exceeding))
         said += [Judged("metadata_filter", a.id) for a in matched]
         self.judged[event.id] = strongest(said)
 
-    def merge(self, target: str, source: str, rules: Rules) -> None:
-        """Every window of the target has what those of the source have."""
-        for velocity in (
-            v for org in rules.org_units.values() for vs in org.velocity.values() for v in vs
-        ):
-            into, out = self._fold(target, velocity), self._fold(source, velocity)
-            into.times += out.times
-            into.exceeding += out.exceeding
-        self._past[target] = self._past.get(target, []) + self._past.pop(source, [])
+    def regroup(self, classes: Mapping[str, Collection[str]]) -> None:
+        """The leads that these roots stand for now; their windows are made anew."""
+        self._classes |= classes
+        for key in [key for key in self._folds if key[0] in classes]:
+            del self._folds[key]
 
     def _fold(self, lead_id: str, velocity: VelocityFilter) -> Fold:
-        """A filter that is new has always been there."""
+        """What was judged with the filter stays as it was judged; of what is older it is as if it had always been there."""
         key = lead_id, velocity.revision
         if key not in self._folds:
             self._folds[key] = fold = Fold(velocity)
-            for event_id, at in self._past.get(lead_id, []):
-                fold.add(event_id, at)
+            leads = {lead_id, *self._classes.get(lead_id, ())}
+            members = [member for lead in leads for member in self._past.get(lead, ())]
+            for member in sorted(members, key=lambda member: member.number):
+                fold.recall(member)
         return self._folds[key]
 
 
@@ -86,3 +115,17 @@ def strongest(said: Sequence[Judged]) -> Judged:
             if judged.reason == reason:
                 return judged
     return Judged(None)
+
+
+def verdict_problems(
+    event_id: str, judged: Judged, reason: str | None, suppressed_by: Mapping[str, Any] | None
+) -> list[object]:
+    """How a stored verdict differs from the truth."""
+    by = suppressed_by or {}
+    if reason != judged.reason or by.get("filter_id") != judged.filter_id:
+        return [(event_id, judged, reason, by)]
+    if judged.count is not None and not by["threshold"] < by["count"] <= judged.count:
+        return [(event_id, judged, by)]
+    if judged.bursts and by.get("burst_id") not in judged.bursts:
+        return [(event_id, judged, by)]
+    return []
