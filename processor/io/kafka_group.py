@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from processor import telemetry
 from processor.failures import Retryable
@@ -156,11 +156,19 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                 for partition in error.args[0]:
                     if partition in self.lanes:
                         self.lanes[partition].lose_position()
+            except NoOffsetForPartitionError as error:
+                self._begins(error.args[0])
             except KafkaError as error:
                 self._fail(Retryable("kafka", f"{type(error).__name__}: {error}"))
                 return
             else:
                 self._hand_over(fetched)
+
+    def _begins(self, partition: Partition) -> None:
+        """A fetch that went on over a rebalance asks for partitions nobody has sought in yet: what is new here begins by seeking."""
+        lane = self.lanes.get(partition)
+        if lane is not None and lane.wants_records():
+            lane.lose_position()
 
     def _hand_over(self, fetched: Mapping[Partition, Sequence[Record]]) -> None:
         for partition, records in fetched.items():

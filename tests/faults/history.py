@@ -3,6 +3,7 @@
 Deterministic from its seed but for the clock: events occur around now, since topics forget records of long ago.  Times are ms.
 """
 
+import itertools
 import json
 import random
 import time
@@ -147,6 +148,7 @@ class Load:
         self._partitions = partitions
         self._leads = leads
         self._mix = mix
+        self._bad = itertools.cycle(mix.bad_kinds)
         self._number = 0
         self._sent: list[tuple[Record, dict[str, Any]]] = []
         self._burst: list[str] = []
@@ -161,7 +163,7 @@ class Load:
         self._now += r.randrange(2 * self._mix.step_ms)
         chance, mix = r.random(), self._mix
         if chance < mix.bad:
-            value = r.choice(mix.bad_kinds)(self._event())
+            value = next(self._bad)(self._event())
             return Record(r.randrange(self._partitions), _stamp(), b"bad", value), None
         if chance < mix.bad + mix.again and self._sent:
             return self._again(*r.choice(self._sent[-200:]))
