@@ -4,9 +4,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check alerts load capacity faults schedules lint types contracts unit mutate lock clean
+.PHONY: help demo test check alerts load capacity faults soak schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 # Bytecode is compiled at first import: of most packages only a part is ever imported.
@@ -61,6 +62,9 @@ capacity: $(VENV)/.dev  ## what an event costs each part, and what up to 1,000,0
 
 faults: $(VENV)/.dev  ## the fault matrix on real servers, under an hour; ARGS="--only NAME --seed N"
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(VENV)/.dev  ## MINUTES=30 of faults under load: invariants, and memory and connections that do not grow; ARGS="--seed N"
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run

@@ -7,6 +7,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
+PATIENCE_S = 30.0
+"""Without a record, before a reader gives up."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -69,11 +72,12 @@ async def _read_all(consumer: Any, partitions: list[TopicPartition]) -> list[Any
     ends = await consumer.end_offsets(partitions)
     await consumer.seek_to_beginning(*partitions)
     found: list[Any] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S) as patience:
         # A position passes transaction markers too, which are not returned as records.
         while behind := [p for p in partitions if await consumer.position(p) < ends[p]]:
             for records in (await consumer.getmany(*behind, timeout_ms=200)).values():
                 found.extend(record for record in records if record.offset < ends[_of(record)])
+                patience.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
     return sorted(found, key=lambda record: (record.partition, record.offset))
 
 

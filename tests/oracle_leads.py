@@ -56,16 +56,32 @@ class Forest:
             self.edges.append(Edge(org_unit, root, target_root, named))
 
     def part(self, org_unit: str, target: str, sources: tuple[str, ...]) -> list[str]:
-        """Take back the merge that joined each source to the target's class; those it held for."""
-        parted: list[str] = []
-        for source in sources:
-            for edge in reversed(self.edges):
-                here = edge.org_unit == org_unit and source in (*edge.named, edge.source)
-                if here and self.root(org_unit, edge.target) == self.root(org_unit, target):
-                    self.edges.remove(edge)
-                    parted.append(source)
-                    break
-        return parted
+        """Take back the merge that joined each source to the target, all found before any is taken back; those it held for."""
+        found = {source: self._joined_by(org_unit, target, source) for source in sources}
+        taken = [edge for edge in found.values() if edge is not None]
+        self.edges = [edge for edge in self.edges if edge not in taken]
+        return [source for source, edge in found.items() if edge is not None]
+
+    def _joined_by(self, org_unit: str, target: str, source: str) -> Edge | None:
+        """The last edge above the source that names it, or is its own, and without which the target is not below or beside it."""
+        above, found = self._way_up(org_unit, target), None
+        way = self._way_up(org_unit, source)
+        if way[-1] != above[-1]:
+            return None
+        up = {e.source: e for e in self.edges if e.org_unit == org_unit}
+        for lead in way:
+            if lead in above:
+                break
+            if source in (*up[lead].named, lead):
+                found = up[lead]
+        return found
+
+    def _way_up(self, org_unit: str, lead: str) -> list[str]:
+        """The lead, what it was joined to, and so on."""
+        up, way = {e.source: e.target for e in self.edges if e.org_unit == org_unit}, [lead]
+        while way[-1] in up:
+            way.append(up[way[-1]])
+        return way
 
 
 def merge_asked(message: Message) -> MergeAsked:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from processor.demo.recount_check import Attribute, Checker, OrgFilters, Report
+from processor.demo.recount_check import Attribute, Checker, Merges, OrgFilters, Report
 from processor.demo.recount_conditions import compiled
 from processor.demo.recount_fold import Stored, Velocity
 
@@ -32,6 +32,9 @@ FILTERS = """
 """
 REDIRECTS = "SELECT org_unit, from_lead, to_lead FROM lead_redirects"
 TOUCHED = "SELECT org_unit, lead_id FROM lead_epochs"
+EDGES = """
+    SELECT org_unit, source_lead, target_lead, removed_by IS NOT NULL AS removed FROM merge_edges
+"""
 
 
 class Connection(Protocol):
@@ -48,10 +51,29 @@ async def recount(connection: Connection, order: str = "velocity,metadata") -> R
         filters = read_filters(await connection.fetch(FILTERS))
         moved = {(o, f): t for o, f, t in map(_values, await connection.fetch(REDIRECTS))}
         touched = {(o, lead) for o, lead in map(_values, await connection.fetch(TOUCHED))}
-        checker = Checker(filters, moved, touched, order)
+        parted = once_united(map(_values, await connection.fetch(EDGES)))
+        checker = Checker(filters, Merges(moved, touched, parted), order)
         async for window in _windows(connection):
             checker.check(window)
     return checker.report
+
+
+def once_united(edges: Iterable[tuple[str, str, str, bool]]) -> set[tuple[str, str]]:
+    """All leads that were ever one with a lead that is not theirs any more: of (org unit, lead, lead, whether taken back)."""
+    near: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    found: list[tuple[str, str]] = []
+    for org_unit, source, target, removed in edges:
+        ends = (org_unit, source), (org_unit, target)
+        for end, other in (ends, ends[::-1]):
+            near.setdefault(end, set()).add(other)
+        found += ends if removed else ()
+    reached: set[tuple[str, str]] = set()
+    while found:
+        lead = found.pop()
+        if lead not in reached:
+            reached.add(lead)
+            found += near[lead]
+    return reached
 
 
 def _values(record: Mapping[str, Any]) -> tuple[Any, ...]:

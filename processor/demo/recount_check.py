@@ -14,6 +14,8 @@ from processor.demo.recount_conditions import Test
 from processor.demo.recount_fold import Fold, Said, Stored, Velocity
 
 MERGE_EVENTS = frozenset({"Lead Merged", "Lead Unmerged"})
+_NOBODY_KNOWS = 2**63
+"""More events than there can be."""
 
 
 class Attribute(NamedTuple):
@@ -33,6 +35,17 @@ class OrgFilters:
     velocity: dict[str, list[Velocity]] = field(default_factory=dict)
     attributes: list[Attribute] = field(default_factory=list)
     since: int = 0
+
+
+class Merges(NamedTuple):
+    """What merges made of leads; each is org unit and lead."""
+
+    moved: Mapping[tuple[str, str], str]
+    """The redirects."""
+    touched: Set[tuple[str, str]]
+    """Leads of any merge or unmerge."""
+    parted: Set[tuple[str, str]] = frozenset()
+    """Leads whose verdicts may rest on events that an unmerge gave back to another lead."""
 
 
 class Mismatch(NamedTuple):
@@ -64,18 +77,13 @@ class Report:
 
 
 class Checker:
-    """Windows in, a report out.  ``moved`` are the redirects, ``touched`` leads of any merge or unmerge."""
+    """Windows in, a report out."""
 
-    def __init__(
-        self,
-        filters: Mapping[str, OrgFilters],
-        moved: Mapping[tuple[str, str], str],
-        touched: Set[tuple[str, str]],
-        order: str,
-    ) -> None:
+    def __init__(self, filters: Mapping[str, OrgFilters], merges: Merges, order: str) -> None:
         self.report = Report()
-        self._filters, self._moved, self._order = filters, moved, order
-        self._touched = {*touched, *moved, *((org, to) for (org, _), to in moved.items())}
+        self._filters, self._merges, self._order = filters, merges, order
+        moved = merges.moved
+        self._touched = {*merges.touched, *moved, *((org, to) for (org, _), to in moved.items())}
 
     def check(self, window: Sequence[Stored]) -> None:
         """Check the rows of one lead and event type, given in processing order."""
@@ -95,7 +103,7 @@ class Checker:
 
     def _lead_problems(self, row: Stored) -> Iterator[str]:
         raw = row.lead_id if row.original_lead_id is None else row.original_lead_id
-        root = self._moved.get((row.org_unit, raw), raw)
+        root = self._merges.moved.get((row.org_unit, raw), raw)
         if root != row.lead_id:
             yield f"lead is {row.lead_id!r}, should be {root!r}"
         if row.original_lead_id == row.lead_id:
@@ -120,11 +128,12 @@ class Checker:
         times = sorted(r.at for r in window if r.counted)
         ids = {r.id for r in window}
         watching = filters.velocity.get(window[0].event_type, [])
+        parted = (window[0].org_unit, window[0].lead_id) in self._merges.parted
         for row in window:
             if row.event_type in MERGE_EVENTS and not row.counted:
                 yield row, ["a merge event is suppressed"] if row.suppression_reason else []
                 continue
-            yield row, [*_impossible(row, Around(times, ids, watching), filters)]
+            yield row, [*_impossible(row, Around(times, ids, watching, parted), filters)]
 
 
 class Around(NamedTuple):
@@ -133,6 +142,8 @@ class Around(NamedTuple):
     times: Sequence[int]
     ids: Set[str]
     watching: Sequence[Velocity]
+    parted: bool
+    """It had other events, which are elsewhere now: how many nobody knows."""
 
 
 def _matched(row: Stored, filters: OrgFilters) -> Attribute | None:
@@ -199,5 +210,6 @@ def _impossible(row: Stored, around: Around, filters: OrgFilters) -> Iterator[st
         return
     most = bisect_right(around.times, row.at) - bisect_right(around.times, row.at - f.window_ms)
     burst = by.get("burst_id")
-    bursts = frozenset({burst}) if burst in around.ids and burst != row.id else frozenset()
-    yield from _by_velocity(row, Said(f, most, bursts))
+    known = burst in around.ids or (around.parted and burst is not None)
+    bursts = frozenset({burst}) if known and burst != row.id else frozenset()
+    yield from _by_velocity(row, Said(f, _NOBODY_KNOWS if around.parted else most, bursts))

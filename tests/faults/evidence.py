@@ -25,7 +25,6 @@ WATCHED = """
       FROM filters WHERE kind = 'velocity' AND enabled AND NOT deleted
 """
 EPOCHS = "SELECT org_unit, lead_id, epoch FROM lead_epochs"
-GONE = "SELECT org_unit, from_lead FROM lead_redirects"
 _MESSAGE = ("org_unit", "id", "lead_id", "original_lead_id", "suppression_reason", "suppressed_by")
 
 
@@ -116,8 +115,6 @@ class Evidence:
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     filters: list[Filter] = field(default_factory=list)
     epochs: dict[tuple[str, str], int] = field(default_factory=dict)
-    gone: set[tuple[str, str]] = field(default_factory=set)
-    """Leads that are merged away: their own windows are of no use any more."""
     windows: list[Held] = field(default_factory=list)
     recount: list[str] = field(default_factory=list)
     """What the independent recount of all stored verdicts finds wrong."""
@@ -136,8 +133,6 @@ async def collect(world: harness.World, history: History) -> Evidence:
         found.filters = [Filter(*record.values()) for record in await connection.fetch(WATCHED)]
         epochs = await connection.fetch(EPOCHS)
         found.epochs = {(r["org_unit"], r["lead_id"]): r["epoch"] for r in epochs}
-        gone = await connection.fetch(GONE)
-        found.gone = {(record["org_unit"], record["from_lead"]) for record in gone}
         found.recount = [str(mismatch) for mismatch in (await recount(connection)).mismatches]
     finally:
         await connection.close()
@@ -157,8 +152,8 @@ async def committed(
     consumer = AIOKafkaConsumer(
         bootstrap_servers=world.kafka, group_id=world.group, enable_auto_commit=False
     )
-    await consumer.start()
     try:
+        await consumer.start()
         return {lane: await consumer.committed(TopicPartition(*lane)) or 0 for lane in lanes}
     finally:
         await consumer.stop()

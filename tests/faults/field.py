@@ -5,10 +5,10 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -24,6 +24,7 @@ from tests.faults.proxy import Proxy, proxied
 from tests.faults.servers import FaultStack
 from tests.traffic import Record
 
+T = TypeVar("T")
 PARTITIONS = 4
 RATE = 1_000
 """Events a second while faults strike."""
@@ -93,6 +94,10 @@ class Field:
             self.environment[variable] = urlunsplit(url._replace(netloc=place))
         self.proxies[server] = proxy
         return proxy
+
+    async def keep(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enters it; it is left when the run is over and its evidence taken."""
+        return await self._closing.enter_async_context(context)
 
     async def start(self, count: int = 1, **more: str) -> list[harness.Worker]:
         """So many further workers, ready."""
@@ -177,6 +182,12 @@ class Field:
                 found = await worker.metrics()
                 total += sum(v for k, v in found.items() if k.split("{")[0] == name)
         return total
+
+    async def lag(self) -> int:
+        """How many of the records sent so far are not committed."""
+        ends = self.history.ends()
+        found = await committed(self.world, ends)
+        return sum(max(0, end - found[lane]) for lane, end in ends.items())
 
     def logged(self, event: str) -> int:
         """How often workers, also those that are gone, have logged an event."""

@@ -6,8 +6,9 @@ Deterministic from its seed but for the clock: events occur around now, since to
 import json
 import random
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from tests.oracle_compare import rfc3339
 from tests.traffic import Record, home
@@ -50,6 +51,9 @@ FILTERS: dict[str, Any] = {
     }
 }
 BAD = (b"{", None, b"[]", b'{"org_unit":"acme"}', b"\xff", b'{"org_unit":"acme","lead_id":""}')
+
+Spoil: TypeAlias = Callable[[dict[str, Any]], bytes | None]
+"""Makes another message of an event."""
 
 
 class Asked(NamedTuple):
@@ -107,13 +111,42 @@ class History:
         return [s.asks for s in sorted(found, key=lambda s: s.offset) if isinstance(s.asks, Merge)]
 
 
+def _always(value: bytes | None) -> Spoil:
+    return lambda _: value
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How much of what a load holds, as shares of one."""
+
+    bad: float = 0.01
+    again: float = 0.02
+    """Duplicates; half of them ask for something else."""
+    odd: float = 0.0
+    """Good messages that only look bad."""
+    late: float = 0.05
+    late_ms: int = 30_000
+    """At most."""
+    ancient: float = 0.0
+    """Two hours late, among their like."""
+    step_ms: int = EVENT_TIME_MS
+    """From one event to the next, on average."""
+    bad_kinds: Sequence[Spoil] = tuple(map(_always, BAD))
+    odd_kinds: Sequence[Spoil] = ()
+
+
+MIX = Mix()
+ANCIENT_MS = 7_200_000
+
+
 class Load:
     """An endless stream of raw events: bursts, late and early ones, duplicates with the same and with another body, bad messages."""
 
-    def __init__(self, seed: int, partitions: int, leads: int = LEADS) -> None:
+    def __init__(self, seed: int, partitions: int, leads: int = LEADS, mix: Mix = MIX) -> None:
         self._random = random.Random(seed)
         self._partitions = partitions
         self._leads = leads
+        self._mix = mix
         self._number = 0
         self._sent: list[tuple[Record, dict[str, Any]]] = []
         self._burst: list[str] = []
@@ -125,12 +158,15 @@ class Load:
 
     def _next(self) -> tuple[Record, Asked | None]:
         r = self._random
-        self._now += r.randrange(2 * EVENT_TIME_MS)
-        chance = r.random()
-        if chance < 0.01:
-            return Record(r.randrange(self._partitions), _stamp(), b"bad", r.choice(BAD)), None
-        if chance < 0.03 and self._sent:
+        self._now += r.randrange(2 * self._mix.step_ms)
+        chance, mix = r.random(), self._mix
+        if chance < mix.bad:
+            value = r.choice(mix.bad_kinds)(self._event())
+            return Record(r.randrange(self._partitions), _stamp(), b"bad", value), None
+        if chance < mix.bad + mix.again and self._sent:
             return self._again(*r.choice(self._sent[-200:]))
+        if chance > 1 - mix.odd:
+            return self._odd(r.choice(mix.odd_kinds)(self._event()) or b"")
         return self._made(self._event())
 
     def _event(self) -> dict[str, Any]:
@@ -156,8 +192,10 @@ class Load:
         return self._burst.pop() if self._burst else f"ld-{r.randrange(self._leads)}"
 
     def _shift(self) -> int:
-        r = self._random
-        late = r.randrange(30_000) if r.random() < 0.05 else 0
+        r, mix = self._random, self._mix
+        late = r.randrange(mix.late_ms) if r.random() < mix.late else 0
+        if r.random() < mix.ancient:
+            return -ANCIENT_MS - late
         return r.randrange(1_000) if r.random() < 0.02 else -late
 
     def _made(self, event: dict[str, Any]) -> tuple[Record, Asked]:
@@ -166,6 +204,13 @@ class Load:
         record = Record(home(lead, self._partitions), _stamp(), lead.encode(), value)
         self._sent.append((record, event))
         del self._sent[:-200]
+        return record, Asked(event["org_unit"], event.get("id"), lead)
+
+    def _odd(self, value: bytes) -> tuple[Record, Asked]:
+        """A lead that only the value names stays on one partition all the same."""
+        event = json.loads(value)
+        lead = event["lead_id"]
+        record = Record(home(lead, self._partitions), _stamp(), b"odd", value)
         return record, Asked(event["org_unit"], event.get("id"), lead)
 
     def _again(self, record: Record, event: dict[str, Any]) -> tuple[Record, Asked]:

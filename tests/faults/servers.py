@@ -1,11 +1,16 @@
 """The servers of a fault run: the embedded stack, whose Kafka has a second listener that is advertised as the proxy's port."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from processor.embedded import Stack
 from processor.embedded.journal import Journal, free_port
+from processor.embedded.processes import Spawner
 from processor.embedded.recipes import FAST_START, LOOPBACK, Kafka, Recipe
+from processor.embedded.servers import Process
 
 HEAP = "512m"
 
@@ -51,3 +56,14 @@ class FaultStack(Stack):
             self.behind,
             self.proxy,
         )
+
+
+@asynccontextmanager
+async def beside(recipe: Recipe) -> AsyncIterator[Process]:
+    """One more server, beside the stack's, for as long as the block runs."""
+    server = Process("beside", recipe, Journal(recipe.folder), Spawner())
+    await asyncio.to_thread(server.start)
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)

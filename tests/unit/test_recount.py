@@ -1,13 +1,13 @@
 """The recount and the oracle agree with a right processor, with each other, and catch each known way to be wrong."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import orjson
 import pytest
 
-from processor.demo.recount import read_filters, recounted
-from processor.demo.recount_check import Checker, Report
+from processor.demo.recount import once_united, read_filters, recounted
+from processor.demo.recount_check import Checker, Merges, Report
 from processor.demo.recount_fold import Stored
 from tests.oracle import Oracle, Order
 from tests.oracle_compare import row_problems
@@ -20,6 +20,7 @@ from tests.traffic_filters import FIRST
 
 START = 1_790_000_000_000
 ORDERS: tuple[Order, ...] = ("velocity,metadata", "metadata,velocity")
+UNMERGED = Merges({}, set())
 Row = dict[str, Any]
 
 
@@ -94,7 +95,7 @@ def _both(order: Order, seed: int, fault: Fault | None) -> tuple[Oracle, list[di
 
 def _recounted(book: FilterBook, rows: Iterable[dict[str, Any]], order: str) -> Report:
     stored = [_stored(row) for row in sorted(rows, key=_processing_order)]
-    return recounted(Checker(read_filters(_records(book)), {}, set(), order), stored)
+    return recounted(Checker(read_filters(_records(book)), UNMERGED, order), stored)
 
 
 def _processing_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -166,9 +167,12 @@ def _message(offset: int, event: Row) -> Message:
     return Message("events.raw", 0, offset, START + offset, None, orjson.dumps(event))
 
 
-def _recounted_after_merge(book: FilterBook, rows: list[Row]) -> Report:
-    filters, moved = read_filters(_records(book)), {("acme", "b"): "a"}
-    return recounted(Checker(filters, moved, set(), ORDERS[0]), map(_stored, rows))
+def _recounted_after_merge(
+    book: FilterBook, rows: list[Row], parted: Set[tuple[str, str]] = frozenset()
+) -> Report:
+    merges = Merges({("acme", "b"): "a"}, set(), parted)
+    checker = Checker(read_filters(_records(book)), merges, ORDERS[0])
+    return recounted(checker, map(_stored, rows))
 
 
 def test_a_merged_lead_is_checked_for_what_is_possible() -> None:
@@ -188,11 +192,33 @@ def test_what_cannot_be_after_a_merge_is_found(wrong: str) -> None:
     assert any(m.problem.startswith(expected) for m in report.mismatches), report.mismatches
 
 
+def test_a_verdict_may_rest_on_events_that_an_unmerge_has_given_back() -> None:
+    """Then its burst began with somebody else's event; whatever else it claims must hold all the same."""
+    book, rows = _merged_rows()
+    by = rows[5]["suppressed_by"]
+    elsewhere = rows[5] | {"suppressed_by": by | {"burst_id": "x", "count": 99}}
+    parted = once_united([("acme", "a", "c", True)])
+    assert _recounted_after_merge(book, [*rows[:5], elsewhere], parted).agrees
+    few = rows[5] | {"suppressed_by": by | {"count": by["threshold"]}}
+    assert not _recounted_after_merge(book, [*rows[:5], few], parted).agrees
+
+
+def test_leads_were_united_as_far_as_any_merge_reached() -> None:
+    """Of their org unit; merges that were never taken back alone separate nobody."""
+    edges = [
+        ("acme", "a", "b", True),
+        ("acme", "c", "b", False),
+        ("acme", "d", "e", False),
+        ("globex", "e", "b", False),
+    ]
+    assert once_united(edges) == {("acme", "a"), ("acme", "b"), ("acme", "c")}
+
+
 def test_rows_judged_by_older_rules_are_members_but_not_checked() -> None:
     """Their filters said something else."""
     book, rows = _merged_rows()
     older = [row | {"rules": 1, "suppression_reason": "inorganic"} for row in rows[:4]]
     kept = [*older, rows[4] | {"original_lead_id": None}]
-    checker = Checker(read_filters(_records(book)), {}, set(), ORDERS[0])
+    checker = Checker(read_filters(_records(book)), UNMERGED, ORDERS[0])
     report = recounted(checker, map(_stored, kept))
     assert (report.mismatches, report.older, report.exact) == ([], 4, 1)
