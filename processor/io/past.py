@@ -4,22 +4,24 @@ A row remembers what its decision did to windows: whether it was counted, and th
 Rows older than a filter are folded in processing order, as if the filter had always been there.
 """
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence, Set
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence, Set
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 from msgspec import Struct
 
 from processor.failures import Retryable
 from processor.io.postgres import Postgres
+from processor.pure.past import Exceeding, Fold
 from processor.pure.types import Event, VelocityFilter
 
 _TOUCHES_A_CALL = 200
 """Late events that one statement judges, each from thousands of rows."""
-
-_Exceeding: TypeAlias = tuple[int, str, str]
-"""Time, event id, burst id."""
+HELD_A_CALL = 50_000
+"""Members of windows that are built at once, nearly: a window that would hold more than its share is held less far back."""
+_CALM_WITHIN = 100_000
+"""Rows among which the end of a burst is looked for, before a whole past is folded."""
 
 
 class Window(Struct, frozen=True):
@@ -37,7 +39,7 @@ class Contents(Struct, frozen=True):
     floor: int
     members: Sequence[tuple[int, str]]
     """(time, event id)"""
-    exceeding: Sequence[_Exceeding]
+    exceeding: Sequence[Exceeding]
 
 
 class Past:
@@ -55,6 +57,8 @@ class Past:
         self, wanted: Sequence[tuple[Window, int]], lateness_ms: int
     ) -> list[Contents]:
         """Contents of windows, each with an event time at hand; what was committed before the call is in them."""
+        if not wanted:
+            return []
         floors: dict[int, int] = {}
         members: dict[int, list[tuple[int, str]]] = {n: [] for n in range(len(wanted))}
         rows = await self._postgres.fetch_by_keys(
@@ -64,6 +68,7 @@ class Past:
             [window.velocity.window_ms for window, _ in wanted],
             [window.velocity.threshold + 1 for window, _ in wanted],
             lateness_ms,
+            HELD_A_CALL // len(wanted),
         )
         for n, floor, event_id, at in rows:
             floors[n - 1] = floor
@@ -88,9 +93,9 @@ class Past:
         if others:
             # What is stored counts in the past, what is not in the fold: it must be the same for all of them.
             raise Retryable("postgres", "events of the batch were stored while the past was read")
-        folds: dict[Window, list[_Exceeding]] = {}
+        folds = await self._folds(touches)
         seen = [
-            (count, burst or await self._past_burst(window, event, folds))
+            (count, burst or _burst_near(event, folds.get(window, ()), window.velocity.window_ms))
             for (window, event), (_, count, burst, _) in zip(touches, rows, strict=True)
         ]
         return seen, {n - 1 for n in stored}
@@ -114,8 +119,8 @@ class Past:
 
     async def _exceeding(
         self, windows: Sequence[Window], floors: dict[int, int]
-    ) -> list[list[_Exceeding]]:
-        found: list[list[_Exceeding]] = [[] for _ in windows]
+    ) -> list[list[Exceeding]]:
+        found: list[list[Exceeding]] = [[] for _ in windows]
         grouped = [n for n, window in enumerate(windows) if window.velocity.keep_first]
         if not grouped:
             return found
@@ -131,34 +136,33 @@ class Past:
             found[grouped[n - 1]].append((at, event_id, burst))
         for n in grouped:
             if _reaches_past(windows[n].velocity, floors[n]):
-                folded = [fact for fact in await self._fold(windows[n]) if fact[0] > floors[n]]
-                found[n] += _outermost(folded, windows[n].velocity.window_ms)
+                folded = await self._fold(windows[n], floors[n])
+                found[n] += [fact for fact in folded if fact[0] > floors[n]]
         return found
 
-    async def _past_burst(
-        self, window: Window, event: Event, folds: dict[Window, list[_Exceeding]]
-    ) -> str | None:
-        velocity, at = window.velocity, event.occurred_at
-        if not velocity.keep_first or not _reaches_past(velocity, at - velocity.window_ms):
-            return None
-        if window not in folds:
-            folds[window] = await self._fold(window)
-        found = folds[window]
-        for near in range(bisect_left(found, (at - velocity.window_ms + 1, "", "")), len(found)):
-            other_at, other, burst = found[near]
-            if other_at >= at + velocity.window_ms:
-                return None
-            if other != event.id:
-                return burst
-        return None
+    async def _folds(
+        self, touches: Sequence[tuple[Window, Event]]
+    ) -> Mapping[Window, Sequence[Exceeding]]:
+        """Of the windows of keep-first filters whose events reach below these filters what exceeds there."""
+        above: dict[Window, int] = {}
+        for window, event in touches:
+            lowest = event.occurred_at - window.velocity.window_ms
+            if window.velocity.keep_first and _reaches_past(window.velocity, lowest):
+                above[window] = min(lowest, above.get(window, lowest))
+        return {window: await self._fold(window, at) for window, at in above.items()}
 
-    async def _fold(self, window: Window) -> list[_Exceeding]:
-        """The exceeding events of a keep-first filter among the rows that are older than it."""
+    async def _fold(self, window: Window, above: int) -> Sequence[Exceeding]:
+        """The exceeding events of a keep-first filter among the rows that are older than it: those above a time, and some below."""
         velocity = window.velocity
-        rows = await self._postgres.fetch_by_keys(
-            "past_members", window.org_unit, window.lead_id, velocity.event_type, velocity.revision
-        )
-        return fold_past([(at, event_id) for event_id, at in rows], velocity)
+        of = window.org_unit, window.lead_id, velocity.event_type
+        calm = above, velocity.window_ms, _CALM_WITHIN, velocity.threshold
+        begins = await self._postgres.fetchval("past_begins", *of, *calm)
+        fold = Fold(velocity)
+        async for part in self._postgres.stream_by_keys(
+            "past_members", *of, velocity.revision, begins
+        ):
+            fold.add([(at, event_id) for event_id, at in part])
+        return fold.exceeding
 
 
 def _reaches_past(velocity: VelocityFilter, above: int) -> bool:
@@ -166,29 +170,16 @@ def _reaches_past(velocity: VelocityFilter, above: int) -> bool:
     return velocity.newest is not None and velocity.newest > above
 
 
-def fold_past(members: Sequence[tuple[int, str]], velocity: VelocityFilter) -> list[_Exceeding]:
-    """The exceeding events among `members`, (time, id) in processing order, had the filter always been there."""
-    width = velocity.window_ms
-    times: list[int] = []
-    exceeding: list[_Exceeding] = []  # ascending
-    for at, event_id in members:
-        insort(times, at)
-        if bisect_right(times, at) - bisect_right(times, at - width) <= velocity.threshold:
-            continue
-        near = bisect_left(exceeding, (at - width + 1, "", ""))
-        inherits = near < len(exceeding) and exceeding[near][0] < at + width
-        insort(exceeding, (at, event_id, exceeding[near][2] if inherits else event_id))
-    return exceeding
-
-
-def _outermost(exceeding: Sequence[_Exceeding], width: int) -> list[_Exceeding]:
-    """Of ascending exceeding events the first and the last of each window-aligned slice: what windows keep."""
-    first: dict[int, _Exceeding] = {}
-    last: dict[int, _Exceeding] = {}
-    for fact in exceeding:
-        first.setdefault(fact[0] // width, fact)
-        last[fact[0] // width] = fact
-    return sorted({*first.values(), *last.values()})
+def _burst_near(event: Event, exceeding: Sequence[Exceeding], width: int) -> str | None:
+    """The burst of another exceeding event less than a window away, of ascending ones."""
+    at = event.occurred_at
+    for near in range(bisect_left(exceeding, (at - width + 1, "", "")), len(exceeding)):
+        other_at, other, burst = exceeding[near]
+        if other_at >= at + width:
+            return None
+        if other != event.id:
+            return burst
+    return None
 
 
 def _revision(velocity: VelocityFilter) -> str | None:

@@ -20,9 +20,12 @@ Connection: TypeAlias = PoolConnectionProxy
 POOL_SIZE = 10
 ACQUIRED_S = 10.0
 """How long a call waits for a connection of the pool: behind a server that hangs, calls would pile up."""
+STREAMED_S = 300.0
+"""How long a statement may take whose answer is read in parts: sorting a lead of many millions of rows, for instance."""
 API_ROLE = "processor_api"
 """What the API's sessions go on as: it owns nothing, and row-level security holds for it."""
 NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
+_PART = 2_000
 _EPOCH_US = 946_684_800_000_000  # Postgres counts from 2000-01-01
 _TRANSIENT = (
     asyncpg.PostgresConnectionError,
@@ -173,6 +176,14 @@ class Postgres:
             await connection.execute(QUERIES["by_keys"])
             rows: list[Any] = await connection.fetch(QUERIES[name], *args)
             return rows
+
+    async def stream_by_keys(self, name: str, *args: object) -> AsyncIterator[list[Any]]:
+        """As `fetch_by_keys`, part by part, of one snapshot: for what may be as much as a table."""
+        async with self.transaction() as connection:
+            await connection.execute(QUERIES["by_keys"])
+            cursor = await connection.cursor(QUERIES[name], *args, timeout=STREAMED_S)
+            while rows := await cursor.fetch(_PART, timeout=STREAMED_S):
+                yield rows
 
     async def fetchval(self, name: str, *args: object) -> Any:
         """The first column of the first row, None without one."""

@@ -17,7 +17,14 @@ from processor import telemetry
 from processor.failures import Retryable
 from processor.io.past import Contents, Past
 from processor.io.redis import Call, Server
-from processor.io.windows_touched import Touched, by_shard, chunks, member, touched_by, window_of
+from processor.io.windows_touched import (
+    Touched,
+    buildable,
+    by_shard,
+    member,
+    touched_by,
+    window_of,
+)
 from processor.ports import Fact
 from processor.pure.types import Case, Seen, VelocityFilter
 
@@ -84,7 +91,7 @@ class Windows:
             if not wanted:
                 break
             wanted = await self._read(cases, wanted, (answers, late), now)
-            for chunk in chunks(wanted, _BUILT_A_CALL):
+            for chunk in buildable(wanted, _BUILT_A_CALL):
                 await self._build(cases, chunk, now)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")

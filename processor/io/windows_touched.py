@@ -7,7 +7,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from processor.io.past import Window
+from processor.io.past import HELD_A_CALL, Window
 from processor.pure.types import Case, Root, VelocityFilter
 
 T = TypeVar("T")
@@ -90,6 +90,21 @@ def by_shard(asked: Sequence[Of], most: int) -> list[Sequence[Of]]:
     for one in asked:
         found.setdefault(one.shard, []).append(one)
     return [part for own in found.values() for part in chunks(own, most)]
+
+
+def buildable(wanted: Sequence[Touched], most: int) -> Iterator[Sequence[Touched]]:
+    """Parts of at most `most` windows, and of fewer where they may hold many members: three slices of some are all that fits."""
+    part: list[Touched] = []
+    held = 0
+    for touched in wanted:
+        weight = 6 * (touched.velocity.threshold + 1)
+        if part and (len(part) == most or held + weight > HELD_A_CALL):
+            yield part
+            part, held = [], 0
+        part.append(touched)
+        held += weight
+    if part:
+        yield part
 
 
 def chunks(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:

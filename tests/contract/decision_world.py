@@ -221,9 +221,14 @@ class RealWorld(World):
     async def merge(self, target: str, *sources: str) -> None:
         insert = "INSERT INTO lead_redirects VALUES ($1, $2, $3)"
         await self.connection.executemany(insert, [(ORG, source, target) for source in sources])
-        bump = """INSERT INTO lead_epochs SELECT $1, $2, coalesce(max(epoch), 0) + 1 FROM lead_epochs
+        log = """INSERT INTO merges (org_unit, message_id, kind, target_lead_id, source_lead_ids, survivor_lead_id,
+            merged_lead_ids, batch, committed_at) VALUES ($1, gen_random_uuid(), 'merge', $2, $3, $2, $3, 0, now()) RETURNING id"""
+        epoch = await self.connection.fetchval(log, ORG, target, sources)
+        bump = """INSERT INTO lead_epochs VALUES ($1, $2, $3)
             ON CONFLICT (org_unit, lead_id) DO UPDATE SET epoch = excluded.epoch"""
-        await self.connection.execute(bump, ORG, target)
+        await self.connection.execute(bump, ORG, target, epoch)
+        ask = "INSERT INTO lead_moves (org_unit, from_lead, merge_id) VALUES ($1, $2, $3)"
+        await self.connection.executemany(ask, [(ORG, source, epoch) for source in sources])
 
     async def root(self, org_unit: str, lead_id: str) -> Root:
         row = await self.connection.fetchrow(

@@ -15,9 +15,10 @@ INSERT INTO events (org_unit, id, lead_id, event_type, metadata, occurred_at, re
 SELECT 'acme', 'evt-' || n, 'ld', 'Page View', '{}', now(), now(), 'events.raw', 0, n, 1, 1, true FROM generate_series(1, 100) n
 """
 ARGUMENTS = {
-    "window_members": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]", "bigint"],
+    "window_members": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]", "bigint", "bigint"],
     "window_exceeding": ["text[]"] * 3 + ["bigint[]"] * 2 + ["text[]"],
-    "past_members": ["text"] * 3 + ["bigint"],
+    "past_begins": ["text"] * 3 + ["bigint"] * 4,
+    "past_members": ["text"] * 3 + ["bigint"] * 2,
     "seen_in_store": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]"] + ["text[]"] * 4,
 }
 A_VALUE = {"text[]": "'{x}'", "bigint[]": "'{1}'", "integer[]": "'{1}'", "text": "'x'", "bigint": "1"}  # fmt: skip
@@ -48,5 +49,5 @@ async def test_the_past_is_found_by_lead_and_time_also_by_a_plan_for_a_small_tab
     looks = re.findall(r"(\w+ )?Scan (?:Backward )?(?:using (\w+) )?on events\b.*\n(.*)", plan)
     assert looks, plan
     for _, index, condition in looks:
-        time = index == "events_by_lead" and "(lead_id = " in condition
+        time = index in {"events_by_lead", "events_exceeding"} and "(lead_id = " in condition
         assert time or (index == "events_pkey" and "(id >= " in condition), plan

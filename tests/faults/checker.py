@@ -160,7 +160,7 @@ def _windows(history: History, evidence: Evidence) -> Iterator[str]:
         epoch = evidence.epochs.get((held.org_unit, held.lead_id), 0)
         # Nobody asks for the windows of a lead that was merged away.
         read = held.epoch == epoch and forest.root(held.org_unit, held.lead_id) == held.lead_id
-        if velocity is not None and read:
+        if velocity is not None and read and (held.org_unit, held.lead_id) not in evidence.filled:
             stored = rows[held.org_unit, held.lead_id, velocity.event_type]
             yield from _window(held, velocity, stored)
 

@@ -13,18 +13,21 @@ from processor.demo.recount import recount
 from tests import harness
 from tests.faults.history import History
 
+BEFORE = "before"
+"""The topic of rows that were there before all else: no message asked for them, and nobody was told of them."""
 ROWS = """
     SELECT org_unit, id, lead_id, original_lead_id, event_type, metadata::text AS metadata, suppression_reason,
            suppressed_by::text AS suppressed_by, (extract(epoch FROM occurred_at) * 1000)::bigint AS at,
            source_topic, source_partition, source_offset, rules, counted, exceeded::text AS exceeded,
            deleted_at IS NOT NULL AS deleted
-      FROM events
+      FROM events WHERE source_topic <> $1
 """
 WATCHED = """
     SELECT org_unit, id, event_type, threshold, window_ms, keep_first, window_revision
       FROM filters WHERE kind = 'velocity' AND enabled AND NOT deleted
 """
 EPOCHS = "SELECT org_unit, lead_id, epoch FROM lead_epochs"
+FILLED = "SELECT DISTINCT org_unit, lead_id FROM events WHERE source_topic = $1"
 _MESSAGE = ("org_unit", "id", "lead_id", "original_lead_id", "suppression_reason", "suppressed_by")
 
 
@@ -115,6 +118,8 @@ class Evidence:
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     filters: list[Filter] = field(default_factory=list)
     epochs: dict[tuple[str, str], int] = field(default_factory=dict)
+    filled: set[tuple[str, str]] = field(default_factory=set)
+    """Leads with rows that were there before, which are not among the rows here."""
     windows: list[Held] = field(default_factory=list)
     recount: list[str] = field(default_factory=list)
     """What the independent recount of all stored verdicts finds wrong."""
@@ -129,10 +134,12 @@ async def collect(world: harness.World, history: History) -> Evidence:
     found = Evidence()
     connection: Any = await asyncpg.connect(world.postgres)
     try:
-        found.rows = [Row(*record.values()) for record in await connection.fetch(ROWS)]
+        found.rows = [Row(*record.values()) for record in await connection.fetch(ROWS, BEFORE)]
         found.filters = [Filter(*record.values()) for record in await connection.fetch(WATCHED)]
         epochs = await connection.fetch(EPOCHS)
         found.epochs = {(r["org_unit"], r["lead_id"]): r["epoch"] for r in epochs}
+        full = await connection.fetch(FILLED, BEFORE)
+        found.filled = {(r["org_unit"], r["lead_id"]) for r in full}
         found.recount = [str(mismatch) for mismatch in (await recount(connection)).mismatches]
     finally:
         await connection.close()

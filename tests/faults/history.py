@@ -152,7 +152,8 @@ class Load:
         self._number = 0
         self._sent: list[tuple[Record, dict[str, Any]]] = []
         self._burst: list[str] = []
-        self._now = time.time_ns() // 1_000_000 - 600_000
+        self.now = time.time_ns() // 1_000_000 - 600_000
+        """When the next events occur, nearly."""
 
     def take(self, count: int) -> list[tuple[Record, Asked | None]]:
         """The next so many records, each with what it asks for."""
@@ -160,7 +161,7 @@ class Load:
 
     def _next(self) -> tuple[Record, Asked | None]:
         r = self._random
-        self._now += r.randrange(2 * self._mix.step_ms)
+        self.now += r.randrange(2 * self._mix.step_ms)
         chance, mix = r.random(), self._mix
         if chance < mix.bad:
             value = next(self._bad)(self._event())
@@ -179,7 +180,7 @@ class Load:
             "org_unit": r.choice(ORG_UNITS),
             "lead_id": self._lead(),
             "event_type": r.choices(TYPES, (6, 3, 1))[0],
-            "timestamp": rfc3339(self._now + self._shift()),
+            "timestamp": rfc3339(self.now + self._shift()),
             "metadata": {"ua": r.choices(("firefox", "a bot"), (19, 1))[0], "n": self._number},
         }
         if r.random() < 0.02:
@@ -218,7 +219,7 @@ class Load:
     def _again(self, record: Record, event: dict[str, Any]) -> tuple[Record, Asked]:
         """A duplicate, on the partition of its original; half of them ask for something else."""
         if self._random.random() < 0.5:
-            other = {"event_type": "page_view", "timestamp": rfc3339(self._now - 700)}
+            other = {"event_type": "page_view", "timestamp": rfc3339(self.now - 700)}
             record = record._replace(value=json.dumps({**event, **other}).encode())
         asked = Asked(event["org_unit"], event.get("id"), event["lead_id"])
         return record._replace(timestamp=_stamp()), asked

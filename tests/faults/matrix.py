@@ -83,7 +83,7 @@ class Result:
 
 
 _ROWS: list[Row] = []
-MODULES = ("worker", "redis", "postgres", "input", "rebalance")
+MODULES = ("worker", "redis", "postgres", "input", "load", "large", "rebalance")
 
 
 def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:

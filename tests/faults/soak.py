@@ -55,7 +55,7 @@ class Steady(Load):
 
     def take(self, count: int) -> list[Any]:
         """The next so many records."""
-        self._now = max(self._now, time.time_ns() // 1_000_000 - BEHIND_MS)
+        self.now = max(self.now, time.time_ns() // 1_000_000 - BEHIND_MS)
         return super().take(count)
 
 
