@@ -19,7 +19,8 @@ from tests.unit.simulation.truth import Truth
 from tests.unit.simulation.workers import Workers
 
 AS_IT_IS = Parts()
-_MOST_STEPS = 5_000
+_MOST_STEPS = 1_000
+"""In which all that goes well has to end: some four times what any schedule takes."""
 _LARGE = 3
 """The choice of the largest fetch."""
 _TROUBLES = {
@@ -54,6 +55,8 @@ class Run:
         self.steps: list[Step] = []
         """Those that could be done."""
         self.lines: list[str] = []
+        self.effort = 0
+        """Steps of all kinds, those that go well in the end included."""
 
     def by_chance(self, r: random.Random) -> "Run":
         """Any order, any trouble."""
@@ -109,6 +112,7 @@ class Run:
         return Step(kind, r.choice(self.workers.names), r.randrange(64), changed)
 
     def _do(self, step: Step) -> None:
+        self.effort += 1
         at_gate = step.kind == "open" or step.kind in FAULTS
         line = self._at_gate(step) if at_gate else self._around(step)
         if line is not None:
@@ -173,6 +177,7 @@ class Run:
         self.workers.mend(self.world)
         stage = self.stage
         for _ in range(_MOST_STEPS):
+            self.effort += 1
             stage.loop.settle()
             if gates := stage.open():
                 stage.lets(gates[0], _LARGE)

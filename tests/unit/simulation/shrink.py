@@ -12,8 +12,8 @@ from tests.unit.simulation.stores import Parts
 from tests.unit.simulation.traffic import World, world
 
 T = TypeVar("T")
-TRIES = 1_500
-"""Runs that a search may take, some 4 ms each."""
+EFFORT = 150_000
+"""Steps that the runs of a search may take: some ten seconds."""
 
 
 class Failing(NamedTuple):
@@ -74,15 +74,15 @@ def _failing(run: Run, go: Callable[[], Run]) -> Failing | None:
 class Search:
     """Keeps the smallest schedule found so far."""
 
-    def __init__(self, failing: Failing, parts: Parts = AS_IT_IS, tries: int = TRIES) -> None:
+    def __init__(self, failing: Failing, parts: Parts = AS_IT_IS, effort: int = EFFORT) -> None:
         self.best = failing
         self._parts = parts
-        self._tries = tries
+        self._effort = effort
 
     def __call__(self) -> Failing:
         """Until nothing more can be left out, or it has tried for long enough."""
         before = None
-        while self.best.measure != before and self._tries > 0:
+        while self.best.measure != before and self._effort > 0:
             before = self.best.measure
             self._fewer(lambda: self.best.steps, lambda some: self._try(self.best.world, some))
             self._fewer(
@@ -103,7 +103,7 @@ class Search:
     ) -> None:
         """Leaves out ever smaller parts, the last ones first."""
         size = max(1, len(items()) // 2)
-        while size and self._tries > 0:
+        while size and self._effort > 0:
             start = len(items())
             while start > 0:
                 now = items()
@@ -123,7 +123,10 @@ class Search:
         self._try(world, self.best.steps)
 
     def _try(self, world: World, steps: tuple[Step, ...]) -> None:
-        self._tries -= 1
-        found = again(world, steps, self._parts) if self._tries >= 0 and world.sent else None
+        if self._effort <= 0 or not world.sent:
+            return
+        run = Run(world, self._parts)
+        found = _failing(run, lambda: run.again(steps))
+        self._effort -= run.effort
         if found is not None and found.measure < self.best.measure:
             self.best = found
