@@ -1,7 +1,8 @@
-"""A lead of 100,000 events is merged and moved while ingest goes on."""
+"""Leads of very many events are merged and moved while ingest goes on."""
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from processor.io import merges
@@ -16,6 +17,13 @@ _LOAD = """INSERT INTO events (
 SELECT 'acme', md5(n::text), 'A', (ARRAY['Page View', 'Email Open'])[1 + n % 2], '{"url": "/"}',
     'epoch'::timestamptz + n * interval '1 second', now(), 'raw', 0, n, 0, 1, true
 FROM generate_series(1, $1::bigint) n"""
+
+_EXPLAINED = (
+    "LOAD 'auto_explain'",
+    "SET auto_explain.log_min_duration = 0",
+    "SET auto_explain.log_nested_statements = on",
+    "SET client_min_messages = log",
+)
 
 
 @pytest.mark.timeout(240)
@@ -36,6 +44,25 @@ async def test_no_batch_waits_a_second_for_a_large_merge_or_its_move(people: Peo
     assert await people.drain() == 0
     assert sum(moves) == merged.events_moved
     assert await people.bad() == []
+
+
+async def test_the_moved_rows_of_a_counted_lead_are_compared_by_a_hash_join(
+    people: People, database: str
+) -> None:
+    """What moves them looks rows up without joins of that kind; each row compared with each other takes seconds a chunk."""
+    await people.pool.execute(_LOAD, 500)
+    await people.pool.execute("INSERT INTO counted_leads (org_unit, lead_id) VALUES ('acme', 'A')")
+    await merges.apply(people.postgres, people.command("B", "A"))
+    plans: list[str] = []
+    connection = await asyncpg.connect(database)
+    connection.add_log_listener(lambda _, message: plans.append(message.message))
+    for setting in _EXPLAINED:
+        await connection.execute(setting)
+    moved = await connection.fetchval("SELECT move_events(400)")
+    await connection.close()
+    (plan,) = [plan for plan in plans if "FROM was JOIN changed" in plan and "Join" in plan]
+    assert moved == 400
+    assert "Hash Join" in plan, plan
 
 
 async def _lane(people: People, lane: int, done: asyncio.Event) -> float:
