@@ -35,10 +35,10 @@ SETTLED = 0.6
 """Of the run: from then on filters stay, and every verdict is recounted."""
 COUNTED_S = 120.0
 BOUNDS = {
-    "rss_mb": Bound(slack=10, hourly=30),
-    "kafka": Bound(slack=4, hourly=6),
-    "redis": Bound(slack=4, hourly=6),
-    "postgres": Bound(slack=4, hourly=6),
+    "rss_mb": Bound(slack=10, hourly=40),
+    "kafka": Bound(slack=4, hourly=8),
+    "redis": Bound(slack=4, hourly=8),
+    "postgres": Bound(slack=4, hourly=8),
 }
 ORGANIC = """
     SELECT count(*) - (SELECT count(*) FROM engaged_events) - (SELECT count(*) FROM engagement_outbox)
