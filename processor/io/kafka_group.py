@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from processor import telemetry
 from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition, translated
+from processor.io.kafka_committed import committed
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
 
@@ -58,6 +59,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
     ) -> None:
         self.lanes: dict[Partition, L] = {}
         self.joined = False
+        self._name = cluster.settings.consumer_group
         self._tuning = cluster.tuning
         self._topics = topics
         self._make_lane = make_lane
@@ -109,15 +111,15 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
     async def bounds(self, partition: Partition) -> Bounds:
         """Where the group stands in the partition, read until two readings agree.
 
-        Brokers before 4.0 may show a transaction's offset a little after its end.
+        Brokers before 2.5 may show a transaction's offset a little after its end.
         """
         async with translated(ANSWER_S):
             while True:
-                committed = await self._consumer.committed(partition)
+                at = await committed(self._consumer, self._name, partition)
                 start = await self._consumer.beginning_offsets([partition])
                 end = await self._consumer.end_offsets([partition])
-                if committed == await self._consumer.committed(partition):
-                    return Bounds(committed, start[partition], end[partition])
+                if at == await committed(self._consumer, self._name, partition):
+                    return Bounds(at, start[partition], end[partition])
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""

@@ -1,0 +1,147 @@
+"""Where a group stands in a partition, as its coordinator answers once it knows.
+
+aiokafka's own question overlooks what the answer says of the group as a whole: while a coordinator loads after a restart, it
+would look as if nothing had ever been committed.  Nor does it ask for offsets of transactions that are about to end.
+"""
+
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.commit import (
+    OffsetFetchRequest_v1,
+    OffsetFetchRequest_v2,
+    OffsetFetchRequest_v3,
+)
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    TaggedFields,
+)
+
+from processor.io.kafka import Partition
+from processor.io.kafka_offsets import coordinated
+
+_OFFSET_FETCH, _STABLE = 9, 7
+_UNSTABLE = 88
+"""The end of a transaction is being written; aiokafka does not know it."""
+_NO_OFFSET = -1
+_STABLE_ALONE = True
+
+
+class StableResponse(Response):  # type: ignore[misc]  # aiokafka ships no types
+    """Of `StableRequest`."""
+
+    API_KEY, API_VERSION = _OFFSET_FETCH, _STABLE
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", CompactString("utf-8")),
+                        ("error_code", Int16),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("error_code", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class StableRequest(RequestStruct):  # type: ignore[misc]
+    """OffsetFetch as of KIP-447: only what no transaction is about to change is answered."""
+
+    API_KEY, API_VERSION = _OFFSET_FETCH, _STABLE
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = StableResponse
+    SCHEMA = Schema(
+        ("group", CompactString("utf-8")),
+        (
+            "topics",
+            CompactArray(
+                ("topic", CompactString("utf-8")),
+                ("partitions", CompactArray(Int32)),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("require_stable", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class Question(
+    Request[OffsetFetchRequest_v1 | OffsetFetchRequest_v2 | OffsetFetchRequest_v3 | StableRequest]  # type: ignore[misc]
+):
+    """In the newest version that the broker knows; before 2.5 there are no stable offsets."""
+
+    API_KEY = _OFFSET_FETCH
+
+    def __init__(self, group: str, partition: Partition) -> None:
+        self._group = group
+        self._partition = partition
+
+    def build(self, version: Any) -> Any:
+        """The request itself."""
+        topic, number = self._partition
+        if version is StableRequest:
+            return version(self._group, [(topic, [number], {})], _STABLE_ALONE, {})
+        return version(self._group, [(topic, [number])])
+
+
+async def committed(consumer: AIOKafkaConsumer, group: str, partition: Partition) -> int | None:
+    """The group's offset, None where it has none; raises aiokafka's errors."""
+    return await coordinated(partial(_asked, consumer, Question(group, partition), partition))
+
+
+async def _asked(
+    consumer: AIOKafkaConsumer, question: Question, partition: Partition
+) -> int | None:
+    coordinator = consumer._coordinator  # noqa: SLF001 - nobody else knows who it is
+    await coordinator.ensure_coordinator_known()
+    answer = await coordinator._send_req(question)  # noqa: SLF001
+    try:
+        return said(answer.to_object(), partition)
+    except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+        coordinator.coordinator_dead()
+        raise
+
+
+def said(answer: dict[str, Any], partition: Partition) -> int | None:
+    """What an answer says of the partition; raises aiokafka's error where it says one of the group or of the partition."""
+    _refused(answer.get("error_code", 0))
+    for topic in answer["topics"]:
+        for found in topic["partitions"]:
+            if (topic["topic"], found["partition"]) == partition:
+                _refused(found["error_code"])
+                offset: int = found["offset"]
+                return None if offset == _NO_OFFSET else offset
+    raise GroupLoadInProgressError(f"the coordinator leaves out {partition}")
+
+
+def _refused(code: int) -> None:
+    if code == _UNSTABLE:
+        raise GroupLoadInProgressError("a transaction is about to end")
+    if code:
+        raise for_code(code)

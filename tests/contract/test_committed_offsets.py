@@ -1,0 +1,63 @@
+"""Where a group stands, asked of a real coordinator."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from processor.io.kafka import Cluster, Partition
+from processor.io.kafka_committed import committed
+from tests.harness import World
+
+pytestmark = pytest.mark.contract
+
+
+@asynccontextmanager
+async def asking(world: World, *partitions: Partition) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started consumer of the group, which has these partitions."""
+    consumer = Cluster(world.settings()).consumer()
+    await consumer.start()
+    consumer.assign(partitions)
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def transacting(world: World) -> AsyncIterator[AIOKafkaProducer]:
+    """A started producer that may move offsets."""
+    producer = Cluster(world.settings()).producer(1 << 16, f"{world.id}.mover")
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def test_a_group_stands_nowhere_until_it_has_committed(world: World) -> None:
+    """None is not 0, and each partition has its own."""
+    await world.create_topics(2)
+    first, second = Partition(world.raw, 0), Partition(world.raw, 1)
+    async with asking(world, first, second) as consumer:
+        assert await committed(consumer, world.group, first) is None
+        await consumer.commit({first: 0})
+        assert await committed(consumer, world.group, first) == 0
+        assert await committed(consumer, world.group, second) is None
+
+
+async def test_an_offset_in_an_open_transaction_is_waited_for(world: World) -> None:
+    """Neither the old nor the new one is an answer until the transaction has ended."""
+    await world.create_topics(1)
+    partition = Partition(world.raw, 0)
+    async with asking(world, partition) as consumer, transacting(world) as producer:
+        await consumer.commit({partition: 3})
+        await producer.begin_transaction()
+        await producer.send_offsets_to_transaction({partition: 7}, world.group)
+        question = asyncio.create_task(committed(consumer, world.group, partition))
+        done, _ = await asyncio.wait([question], timeout=0.5)
+        assert not done
+        await producer.commit_transaction()
+        assert await question == 7
