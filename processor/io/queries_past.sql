@@ -6,7 +6,7 @@
 -- What complete windows hold: of each window-aligned slice above the floor the first and last `keep` members.  The floor is
 -- what lateness leaves: newest - window - lateness, newest being the lead's newest member or the event at hand.
 --
--- Where a lead has more than 4,096 rows there, they are not passed over: slice after slice, from the newest, its two ends are
+-- Where more than 4,096 members are there, they are not passed over: slice after slice, from the newest, its two ends are
 -- looked up, until that comes to $8 members (a slice counts as 50 more) and a window before the newest is whole.  The floor is
 -- then where that ended: what is below is judged from here.
 SELECT w.n, coalesce(m.floor, f.floor) AS floor, m.id, m.at
@@ -29,9 +29,9 @@ CROSS JOIN LATERAL (
         SELECT FROM unnest(p.places) AS place
         CROSS JOIN LATERAL (
             SELECT FROM events e
-            WHERE e.org_unit = w.org_unit AND e.lead_id = place AND e.event_type = w.event_type
-                AND e.occurred_at > ms_event(f.floor)
-            ORDER BY e.occurred_at LIMIT 4097
+            WHERE e.org_unit = w.org_unit AND e.lead_id = place AND e.event_type = w.event_type AND e.counted
+                AND e.occurred_at > ms_event(f.floor) AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+            ORDER BY e.occurred_at DESC LIMIT 4097
         ) x
         LIMIT 4097
     ) x

@@ -17,14 +17,7 @@ from processor import telemetry
 from processor.failures import Retryable
 from processor.io.past import Contents, Past
 from processor.io.redis import Call, Server
-from processor.io.windows_touched import (
-    Touched,
-    buildable,
-    by_shard,
-    member,
-    touched_by,
-    window_of,
-)
+from processor.io.windows_touched import Touched, by_shard, heaps, member, touched_by, window_of
 from processor.ports import Fact
 from processor.pure.types import Case, Seen, VelocityFilter
 
@@ -65,10 +58,10 @@ class _Built(Struct):
     mark: str = ""
     """What says in Redis that it is."""
     held: Contents = Contents(0, (), ())
+    looks: int = 0
 
     @property
     def shard(self) -> int:
-        """That of the window."""
         return self.touched.shard
 
 
@@ -91,7 +84,7 @@ class Windows:
             if not wanted:
                 break
             wanted = await self._read(cases, wanted, (answers, late), now)
-            for chunk in buildable(wanted, _BUILT_A_CALL):
+            for chunk in heaps(wanted, _BUILT_A_CALL):
                 await self._build(cases, chunk, now)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")

@@ -1,6 +1,6 @@
 """Which windows a batch touches, and in which shard each of them is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 from zlib import crc32
@@ -11,6 +11,8 @@ from processor.io.past import HELD_A_CALL, Window
 from processor.pure.types import Case, Root, VelocityFilter
 
 T = TypeVar("T")
+_LOOKS_A_CALL = 2_500
+"""At events in windows, some 5 µs each: others wait for a script."""
 
 
 class InShard(Protocol):
@@ -18,6 +20,9 @@ class InShard(Protocol):
 
     @property
     def shard(self) -> int: ...
+    @property
+    def looks(self) -> int:
+        """At how many events in a window."""
 
 
 Of = TypeVar("Of", bound=InShard)
@@ -31,6 +36,11 @@ class Touched(Struct):
     root: Root
     velocity: VelocityFilter
     at: list[tuple[int, int]]
+
+    @property
+    def looks(self) -> int:
+        """At its events."""
+        return len(self.at)
 
     @property
     def window(self) -> Window:
@@ -89,24 +99,34 @@ def by_shard(asked: Sequence[Of], most: int) -> list[Sequence[Of]]:
     found: dict[int, list[Of]] = {}
     for one in asked:
         found.setdefault(one.shard, []).append(one)
-    return [part for own in found.values() for part in chunks(own, most)]
+    return [part for own in found.values() for part in _parts(own, most, _looks_of, _LOOKS_A_CALL)]
 
 
-def buildable(wanted: Sequence[Touched], most: int) -> Iterator[Sequence[Touched]]:
+def heaps(wanted: Sequence[Touched], most: int) -> Iterator[Sequence[Touched]]:
     """Parts of at most `most` windows, and of fewer where they may hold many members: three slices of some are all that fits."""
-    part: list[Touched] = []
+    return _parts(wanted, most, _members_of, HELD_A_CALL)
+
+
+def _looks_of(one: InShard) -> int:
+    return one.looks
+
+
+def _members_of(touched: Touched) -> int:
+    return 6 * (touched.velocity.threshold + 1)
+
+
+def _parts(
+    whole: Sequence[T], most: int, weigh: Callable[[T], int], heaviest: int
+) -> Iterator[Sequence[T]]:
+    """Parts of at most so many, and so heavy together where they are more than one."""
+    part: list[T] = []
     held = 0
-    for touched in wanted:
-        weight = 6 * (touched.velocity.threshold + 1)
-        if part and (len(part) == most or held + weight > HELD_A_CALL):
+    for one in whole:
+        weight = weigh(one)
+        if part and (len(part) == most or held + weight > heaviest):
             yield part
             part, held = [], 0
-        part.append(touched)
+        part.append(one)
         held += weight
     if part:
         yield part
-
-
-def chunks(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Parts of at most so many."""
-    return (whole[at : at + size] for at in range(0, len(whole), size))
