@@ -5,11 +5,12 @@ import signal
 
 from tests import harness
 from tests.faults.field import Field
-from tests.faults.matrix import Bitten, row
+from tests.faults.matrix import EVENTS, Bitten, row
 from tests.faults.tail import Tail, percentile
 
-STORM_S = 60.0
 TURN_S = 3.0
+TURNS = 20
+"""With 10,000 events; with fewer the storm is shorter."""
 LOOKS = 6
 """At the lag, in a turn."""
 FEWEST, MOST = 2, 4
@@ -30,7 +31,7 @@ async def storm(field: Field) -> Bitten:
     await field.start(3)
     before = field.logged("lane_ready")
     async with field.sending(rate=STORM_RATE):
-        for _ in range(int(STORM_S / TURN_S)):
+        for _ in range(TURNS * field.events // EVENTS):
             _one_comes_or_goes(field, left)
             for _ in range(LOOKS):
                 await asyncio.sleep(TURN_S / LOOKS)
