@@ -83,7 +83,7 @@ class Result:
 
 
 _ROWS: list[Row] = []
-MODULES = ("worker", "redis", "postgres", "input", "merges")
+MODULES = ("worker", "redis", "postgres", "disk", "input", "merges")
 
 
 def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:
