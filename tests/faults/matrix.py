@@ -83,7 +83,10 @@ class Result:
 
 
 _ROWS: list[Row] = []
-MODULES = ("worker", "redis", "postgres", "input", "load", "large", "rebalance")
+MODULES = (
+    *("worker", "redis", "postgres", "disk", "input", "merges"),
+    *("load", "large", "rebalance"),
+)
 
 
 def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:

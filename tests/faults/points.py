@@ -11,17 +11,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from processor.io import merges
 from processor.io.kafka_batches import Packed
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Idempotent, Outlet, Transactional
+from processor.io.merges import Merged
+from processor.io.postgres import Postgres
 from processor.io.store import Events
 from processor.io.windows import Windows
 from processor.lanes import Lane, Sink
 from processor.ports import Answer, Fact
-from processor.pure.types import Case, Ruling, Seen
+from processor.pure.types import Case, MergeCommand, Ruling, Seen
 
 PROCESSING = ("before_read", "after_read", "after_record", "mid_write", "after_write")
 PUBLISHING = ("after_begin", "mid_sends", "after_sends", "after_offsets", "after_commit")
+MERGING = ("after_merge", "mid_move")
 STARTING = ("before_start", "after_start")
 BATCHES_BEFORE = 3
 
@@ -88,6 +92,26 @@ class PointedWindows(Windows):
         await self.points.at("mid_write")
         await super().write(facts[half:])
         await self.points.at("after_write")
+
+
+def point_merges(points: Points, rows: int) -> None:
+    """Points behind a merge's commit and behind a chunk of a move, which looks at so many rows (0: as many as the product's)."""
+    apply, move_step = merges.apply, merges.move_step
+
+    async def pointed_apply(postgres: Postgres, command: MergeCommand) -> Merged:
+        merged = await apply(postgres, command)
+        if merged.named:
+            await points.at("after_merge")
+        return merged
+
+    async def pointed_step(postgres: Postgres, limit: int) -> int | None:
+        moved = await move_step(postgres, rows or limit)
+        if moved:
+            await points.at("mid_move")
+        return moved
+
+    setattr(merges, "apply", pointed_apply)  # noqa: B010 - for this process alone
+    setattr(merges, "move_step", pointed_step)  # noqa: B010
 
 
 class PointedTransactional(Transactional):

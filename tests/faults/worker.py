@@ -20,7 +20,13 @@ from processor.lanes import Lane, Sink
 from processor.settings import Settings
 from processor.worker import serve
 from tests.faults.mutants import MUTANTS
-from tests.faults.points import PointedEvents, PointedWindows, Points, pointed_sink
+from tests.faults.points import (
+    PointedEvents,
+    PointedWindows,
+    Points,
+    point_merges,
+    pointed_sink,
+)
 
 QUICK = Tuning(
     session_ms=2_000,
@@ -38,6 +44,7 @@ def main(environment: Mapping[str, str]) -> int:
     telemetry.configure_logging("json")
     points = Points(environment)
     PointedEvents.points = PointedWindows.points = points
+    point_merges(points, int(environment.get("MOVE_ROWS", "0")))
 
     def sinks(outlet: Outlet, partition: Partition, group: Group[Lane]) -> Sink:
         return pointed_sink(outlet, partition, group, points)
