@@ -82,9 +82,9 @@ def client_of(url: str) -> Redis:
     except ValueError as error:
         raise StartRefused(f"REDIS_URL is not a Redis URL: {error}") from error
     except TypeError as error:
-        parameter = str(error).rpartition(" ")[2]
         raise StartRefused(
-            f"REDIS_URL has a parameter {parameter} that such a connection does not take"
+            "REDIS_URL has a parameter that such a connection does not take; those of TLS are for"
+            " rediss:// alone"
         ) from error
     return Redis.from_pool(pool)
 

@@ -126,7 +126,10 @@ def _listening(
             left = asyncio.all_tasks(loop)
             for task in left:
                 task.cancel()
-            loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
+            for _ in range(3):  # what was aborted is closed in the turns after
+                loop.run_until_complete(asyncio.sleep(0))
 
     thread = threading.Thread(target=run, name="tls proxy")
     thread.start()
@@ -142,14 +145,15 @@ async def _passed_on(
     opening: Opening, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Both ways, until one side ends; an error of either side is the end of both."""
-    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.ExitStack() as ends:
+        ends.callback(writer.transport.abort)
         first = await opening(reader, writer)
         its_reader, its_writer = await asyncio.open_connection("127.0.0.1", port)
+        ends.callback(its_writer.transport.abort)
         its_writer.write(first)
         async with asyncio.TaskGroup() as ways:
             ways.create_task(_pump(reader, its_writer))
             ways.create_task(_pump(its_reader, writer))
-    writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
