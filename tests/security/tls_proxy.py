@@ -123,13 +123,7 @@ def _listening(
                 lambda _, __: None
             )  # a handshake that fails is what is tested
             loop.run_until_complete(serve())
-            left = asyncio.all_tasks(loop)
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.wait(left))
-            for _ in range(3):  # what was aborted is closed in the turns after
-                loop.run_until_complete(asyncio.sleep(0))
+            _end(loop)
 
     thread = threading.Thread(target=run, name="tls proxy")
     thread.start()
@@ -139,6 +133,17 @@ def _listening(
     finally:
         loop.call_soon_threadsafe(ends.set)
         thread.join(10)
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    """Every connection that is left."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left))
+    for _ in range(3):  # what was aborted is closed in the turns after
+        loop.run_until_complete(asyncio.sleep(0))
 
 
 async def _passed_on(
