@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from processor.failures import Failure, StartRefused
+from processor.pure.shown import shown
 from processor.replay_options import replay
 from processor.settings import Settings
 
@@ -284,7 +285,7 @@ def main() -> None:
         app()
     except Failure as failure:
         for line in str(failure).splitlines():
-            print(f"processor: {line}", file=sys.stderr)
+            print(f"processor: {shown(line)}", file=sys.stderr)
         sys.exit(2)
 
 

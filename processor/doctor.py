@@ -85,14 +85,12 @@ def told(settings: Settings) -> str:
 def _value(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
     if isinstance(value, SecretStr):
-        return _address(value.get_secret_value())
+        return _address(value.get_secret_value()) if name.endswith("_url") else "***"
     return length(value) if name.endswith("_ms") else str(value)
 
 
 def _address(secret: str) -> str:
-    """Of a URL what it leads to; nothing of anything else."""
+    """What a URL leads to."""
     parts = urlsplit(secret)
-    if not parts.scheme:
-        return "***"
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{'***@' if '@' in parts.netloc else ''}{host}{parts.path}"

@@ -5,6 +5,7 @@ A batch is what one lane read of one partition, in order.  Nothing here remember
 published is what was stored.  Everything may be repeated until the offset is committed.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ from processor.ports import (
     Windows,
 )
 from processor.pure.parse import parse
-from processor.pure.triage import looks, triage
+from processor.pure.triage import in_parts, looks, slow, triage
 from processor.pure.types import (
     Case,
     EnrichedRow,
@@ -160,11 +161,20 @@ class Pipeline:
         self, events: Sequence[Event], rules: Rules, doubts: _Doubts
     ) -> list[Ruling]:
         with telemetry.stage("triage"):
-            cases = self._cases(events, rules, doubts)
+            cases = await self._triaged(events, rules, doubts)
         with telemetry.stage("read"):
             seen = await self._windows.read(cases)
         with telemetry.stage("decide"):
             return decide(cases, seen, doubts.known, rules.revision)
+
+    async def _triaged(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
+        """What may take long is done in a thread: meanwhile heartbeats go out, and other lanes go on."""
+        if not slow(events, rules):
+            return self._cases(events, rules, doubts)
+        cases: list[Case] = []
+        for part in in_parts(events):
+            cases += await asyncio.to_thread(self._cases, part, rules, doubts)
+        return cases
 
     def _cases(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
         return [

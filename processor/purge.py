@@ -13,6 +13,7 @@ from processor.io.postgres import Postgres
 from processor.pure import timestamps
 from processor.pure.findings import length
 from processor.pure.purge import Limits, cutoff, refusal
+from processor.pure.shown import shown
 from processor.settings import Settings, duration_ms
 from processor.terminal import in_place
 
@@ -28,7 +29,8 @@ class Purged(Struct, frozen=True):
     """Old messages that Kafka still holds, whose events stayed."""
 
     def __str__(self) -> str:
-        lines = [f"{org_unit}: {number} events" for org_unit, number in self.gone.items() if number]
+        gone = self.gone.items()
+        lines = [f"{shown(org_unit)}: {number} events" for org_unit, number in gone if number]
         if self.held:
             lines.append(f"{self.held} messages that old are still in Kafka: their events stay")
         total = sum(self.gone.values())

@@ -57,9 +57,10 @@ def redis_urls(text: str) -> list[str]:
 
 def _url(schemes: set[str], text: str) -> SplitResult:
     parts = urlsplit(text)
-    _ = parts.port  # raises ValueError where it is no port
-    if parts.scheme not in schemes:
-        raise ValueError(parts.scheme)
+    # Of a password that is not quoted, or not in its place, some would be shown as an address.
+    strange = parts.fragment or "@" in parts.path + parts.query or "://" not in text
+    if parts.scheme not in schemes or strange or parts.port == 0:  # or raises, where it is no port
+        raise ValueError(text)
     return parts
 
 

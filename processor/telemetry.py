@@ -26,6 +26,7 @@ from prometheus_client import (
 
 from processor.ages import Ages
 from processor.failures import StartRefused
+from processor.pure.shown import shown
 from processor.pure.types import Reason, Stage
 
 Probe: TypeAlias = Callable[[], Sequence[str]]
@@ -225,7 +226,17 @@ def _renderers(log_format: Literal["console", "json"]) -> list[structlog.typing.
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # The default formatter would print local variables, and with them payloads.
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+    return [_on_one_line, console]
+
+
+def _on_one_line(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """What came from outside writes no line of its own; JSON escapes it anyway."""
+    return {
+        name: shown(value) if isinstance(value, str) else value for name, value in event.items()
+    }
 
 
 @asynccontextmanager

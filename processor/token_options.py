@@ -5,6 +5,7 @@ from typing import Any
 from processor.failures import StartRefused
 from processor.io.tokens import SCOPES, Wanted
 from processor.pure import timestamps
+from processor.pure.shown import shown
 from processor.settings import duration_ms
 
 LONGEST_ORG_UNIT, LONGEST_NAME = 64, 128
@@ -24,7 +25,7 @@ def wanted(org_unit: str, name: str, scopes: str | None, expires: str | None) ->
 def line(row: Any) -> str:
     """One token as `tokens list` prints it."""
     ends = "revoked" if row["revoked_at"] else f"expires {_time(row['expires_at'])}"
-    return (
+    return shown(
         f"{row['prefix']}  {row['org_unit']}  {row['name']}  {','.join(row['scopes'])}"
         f"  created {_time(row['created_at'])} by {row['created_by']}  {ends}"
         f"  last used {_time(row['used_at'])}"

@@ -72,7 +72,8 @@ def _attribute(document: Document) -> AttributeFilter:
     conditions = _CONDITIONS.validate_python(tuple(document["conditions"]))
     event_type = normalise_event_type(document.get("event_type", ""))
     matches = compile_conditions(conditions)
-    return AttributeFilter(document["id"], document["name"], 1, event_type, matches)
+    searches = any(condition.operator == "matches" for condition in conditions)
+    return AttributeFilter(document["id"], document["name"], 1, event_type, matches, searches)
 
 
 def _org_rules(watching: list[VelocityFilter], attributes: list[AttributeFilter]) -> OrgRules:

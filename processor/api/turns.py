@@ -17,10 +17,15 @@ class Turns:
         self._lock = asyncio.Lock()
         self._waiting = 0
 
+    @property
+    def taken(self) -> bool:
+        """Whether somebody has his turn."""
+        return self._lock.locked()
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Waits for one's turn and has it; raises `Refused` (503) where too many wait already."""
-        if self._lock.locked() and self._waiting >= self._most_waiting:
+        if self.taken and self._waiting >= self._most_waiting:
             raise Refused(
                 503, "Too many are waiting for this; try again", {"Retry-After": RETRY_AFTER_S}
             )

@@ -10,7 +10,6 @@ end
 try('INFO', 'server')
 try('HSET', key, 'generation', '0')
 try('HSETNX', key, 'newest', '0')
-try('HGET', key, 'generation')
 try('HMGET', key, 'generation', 'server')
 try('DEL', key)
 try('ZADD', key, 1, 'a', 2, 'b', 3, 'c', 4, 'd')

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import NoScriptError
+
 from processor.failures import Retryable, StartRefused
 from processor.io.clock import now_ms
 from processor.io.redis import connected, translated
@@ -15,6 +17,8 @@ from processor.pure.checkup import Redis
 from processor.pure.findings import Finding
 from processor.settings import Settings
 
+_NOBODYS = "0" * 40
+"""The digest of no script."""
 _PROBE = Path(__file__).with_name("checkup_probe.lua").read_text()
 
 
@@ -51,6 +55,8 @@ async def _refused(client: Client) -> Sequence[str]:
     said = [
         [str(a)] if isinstance(a, Exception) else [line.decode() for line in a] for a in answers
     ]
+    unknown = await client.send([(n, ("EVALSHA", _NOBODYS, 1, one)) for n, one in enumerate(keys)])
+    said.append([f"EVALSHA: {a}" for a in unknown if not isinstance(a, NoScriptError)])
     return sorted({line for lines in said for line in lines})
 
 

@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from processor.failures import Fenced, Retryable, StartRefused, Stopped
 from processor.io import kafka_records
+from processor.io.kafka_refusal import refusal
 from processor.settings import Settings
 
 Partition: TypeAlias = TopicPartition
@@ -145,6 +146,10 @@ class Cluster:
             metadata_max_age_ms=tuning.metadata_ms,
         )
 
+    async def refusal(self) -> str | None:
+        """Why the brokers do not let us in, and which setting to look at, where they say so."""
+        return await refusal(self._connection)
+
     def transactional_id(self, partition: Partition) -> str:
         """One per input partition: its producer's start is what fences the partition's former owner."""
         return f"{self.settings.consumer_group}.{partition.topic}.{partition.partition}"
@@ -169,9 +174,11 @@ async def at_start(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
             async with connected(cluster) as admin, translated(30):
                 yield admin
     except Retryable as error:
+        with quietly():
+            why = await cluster.refusal()
         servers = cluster.settings.kafka_bootstrap_servers
         reason = f"cannot use Kafka at {servers}: {error.reason}; check KAFKA_BOOTSTRAP_SERVERS"
-        raise StartRefused(reason) from error
+        raise StartRefused(f"cannot use Kafka: {why}" if why else reason) from error
 
 
 @contextmanager
@@ -253,10 +260,18 @@ def _connection(settings: Settings) -> Mapping[str, Any]:
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    read = "KAFKA_SSL_CAFILE"
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
         if settings.kafka_ssl_certfile:
-            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise StartRefused(f"cannot read the certificates of Kafka: {error}") from error
+            read = "KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE"
+            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile, _none)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        reason = f"cannot read the certificates of Kafka: {error}; check {read}"
+        raise StartRefused(reason) from error
     return context
+
+
+def _none() -> str:
+    """The password of a key: OpenSSL would ask for it on the terminal."""
+    return ""

@@ -38,6 +38,7 @@ _TRANSIENT = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.ObjectInUseError,
     asyncpg.InternalClientError,  # what a connection says between the server's farewell and its end
+    asyncpg.InvalidAuthorizationSpecificationError,  # of a session begun later: while a password is changed
     asyncpg.TargetServerAttributeNotMatched,  # in a failover, until one of the hosts is primary again
     OSError,
     TimeoutError,

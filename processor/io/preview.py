@@ -58,8 +58,13 @@ async def run(postgres: Postgres, scan: Scan, goes_on: Callable[[], Awaitable[No
         await connection.execute(QUERIES["preview_settings"])
         async for rows in _streamed(connection, scan, velocity):
             for part in _parts(rows):
-                _judge(preview, tally, part, scan)
-                await asyncio.sleep(0)
+                if (
+                    velocity is None
+                ):  # patterns may take long; RE2 leaves the interpreter to others meanwhile
+                    await asyncio.to_thread(_judge, preview, tally, part, scan)
+                else:
+                    _judge(preview, tally, part, scan)
+                    await asyncio.sleep(0)
             await goes_on()
         return Found(
             tally, await _elsewhere(connection, scan), await _samples(connection, scan, tally)

@@ -78,8 +78,14 @@ def client_of(url: str) -> Redis:
             decode_responses=False,
             max_connections=_CONNECTIONS,
         )
+        pool.make_connection()  # it connects to nothing yet, but takes no parameter that it does not know
     except ValueError as error:
         raise StartRefused(f"REDIS_URL is not a Redis URL: {error}") from error
+    except TypeError as error:
+        raise StartRefused(
+            "REDIS_URL has a parameter that such a connection does not take; those of TLS are for"
+            " rediss:// alone"
+        ) from error
     return Redis.from_pool(pool)
 
 

@@ -110,4 +110,5 @@ def _attribute(row: Any) -> AttributeFilter:
         version=row["version"],
         event_type=row["event_type"],
         matches=compile_conditions(conditions),
+        searches=any(condition.operator == "matches" for condition in conditions),
     )

@@ -6,6 +6,7 @@ and null satisfy nothing.  A string is numeric when it is a JSON number.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import orjson
@@ -24,6 +25,9 @@ LONGEST_PATTERN = 1_000
 PATTERN_MEMORY = 1 << 20
 """Bytes for a compiled pattern and its caches."""
 
+_LONG = 1_000
+"""Characters from which on folding a text costs more than finding it folded."""
+_FOLDED = 32
 _SCALARS = (str, int, float)
 _NUMBERS = frozenset((int, float))
 _NUMERIC = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -154,7 +158,15 @@ def _same(wanted: Sequence[Scalar]) -> Callable[[Scalar], bool]:
 
 
 def _folded(scalar: Scalar) -> str:
-    return scalar.casefold() if type(scalar) is str else _text(scalar)
+    if type(scalar) is not str:
+        return _text(scalar)
+    return scalar.casefold() if len(scalar) < _LONG else _folded_once(scalar)
+
+
+@lru_cache(_FOLDED)
+def _folded_once(text: str) -> str:
+    """Many conditions look at the same text."""
+    return text.casefold()
 
 
 def _text(scalar: Scalar) -> str:

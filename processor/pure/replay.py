@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from processor.pure import timestamps
 from processor.pure.origin import OFFSET, PARTITION, TIMESTAMP, TOPIC, Origin, replayed_from
+from processor.pure.shown import shown
 from processor.pure.types import Message, Record
 
 _NO_TIMESTAMP = -1
@@ -39,14 +40,14 @@ class Letter(Struct, frozen=True):
     @property
     def kind(self) -> str:
         """What letters are counted by."""
-        return f"{self.said.topic}  {self.said.stage} {self.said.error}"
+        return shown(f"{self.said.topic}  {self.said.stage} {self.said.error}")
 
     def __str__(self) -> str:
         said, own = self.said, self.record
         at = _time(said.timestamp)
         again = " (failed again)" if replayed_from(own.headers) else ""
         hindered = f" (cannot be replayed: {self.obstacle})" if self.obstacle else ""
-        return (
+        return shown(
             f"{own.topic}/{own.partition}/{own.offset}  {said.topic}/{said.partition}/{said.offset}"
             f"  {at}  {said.stage} {said.error}  {said.reason}{again}{hindered}"
         )

@@ -1,11 +1,15 @@
 """What an event meets before its past is asked: the attribute filter that matches it and the windows it enters."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from processor.pure.types import AttributeFilter, Case, Event, OrgRules, Root, Rules
 
 _NO_RULES = OrgRules(velocity={}, attributes={})
+_MUCH = 16 << 20
+"""Bytes of metadata times filters: some tenths of a second."""
+_PART = 64 << 10
+"""Bytes of metadata."""
 
 
 def triage(event: Event, root: Root, rules: Rules, *, counted: bool | None = None) -> Case:
@@ -35,6 +39,34 @@ def looks(events: Sequence[Event], rules: Rules) -> int:
         velocity = org_rules.velocity.get(event_type, ())
         found += number * (len(velocity) + len(_candidates(event_type, org_rules)))
     return found
+
+
+def slow(events: Sequence[Event], rules: Rules) -> bool:
+    """Whether filters may look at the events for so long that nobody should have to wait for it: for patterns, or many at much text."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        sizes[event.org_unit, event.event_type] += len(event.metadata_json)
+    looked = 0
+    for (org_unit, event_type), size in sizes.items():
+        candidates = _candidates(event_type, rules.org_units.get(org_unit, _NO_RULES))
+        if any(candidate.searches for candidate in candidates):
+            return True
+        looked += size * len(candidates)
+    return looked > _MUCH
+
+
+def in_parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """The events in order, a few at a time where their metadata is large."""
+    part: list[Event] = []
+    size = 0
+    for event in events:
+        part.append(event)
+        size += len(event.metadata_json)
+        if size > _PART:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _candidates(event_type: str, org_rules: OrgRules) -> Sequence[AttributeFilter]:

@@ -109,6 +109,8 @@ class AttributeFilter(Struct, frozen=True):
     event_type: str
     """Empty: every type."""
     matches: Matcher
+    searches: bool = False
+    """For a pattern, which may take long where text is long."""
 
 
 class OrgRules(Struct, frozen=True):

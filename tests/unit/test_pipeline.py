@@ -1,5 +1,6 @@
 """The way of an event on fakes: what a batch leaves to publish, and what happens when it was judged by something out of date."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,9 +8,9 @@ import orjson
 import pytest
 
 from processor.failures import Retryable, Unstorable
-from processor.pipeline import Pipeline
+from processor.pipeline import Pipeline, _Doubts
 from processor.ports import Answer, Fact, StaleRules
-from processor.pure.types import Message, Outcome, Ruling
+from processor.pure.types import Case, Event, Message, Outcome, Rules, Ruling
 from tests.fakes import Database, FakeEvents, FakeRulebook
 from tests.fakes_windows import FakeWindows
 from tests.oracle_parse import Message as Record
@@ -247,3 +248,31 @@ async def test_a_batch_that_is_out_of_date_each_time_is_left_for_later() -> None
     with pytest.raises(Retryable, match="change faster"):
         await world.another(NeverCurrent).process([world.message("a")])
     assert (world.rows(), world.windows.told) == ([], [])
+
+
+class Watched(Pipeline):
+    """Knows how many events were looked at, and whether in the thread of the loop."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.looked: list[tuple[int, bool]] = []
+
+    def _cases(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
+        here = threading.current_thread() is threading.main_thread()
+        self.looked.append((len(events), here))
+        return super()._cases(events, rules, doubts)
+
+
+@pytest.mark.parametrize(("operator", "here"), [("matches", False), ("contains", True)])
+async def test_a_search_that_may_take_long_does_not_hold_up_the_loop(
+    operator: str, here: bool
+) -> None:
+    """It is done in a thread, in parts where metadata is large, so that it can be given up; the verdicts are the same."""
+    condition = {"key": "k", "operator": operator, "value": "bot"}
+    world = World({"id": "mf", "name": "M", "conditions": [condition]})
+    worker = Watched(FakeEvents(world.database), world.windows, world.rulebook, OUTPUTS, HOUR)
+    texts = ["x", "bot", "a" * 90_000, "robot", "b" * 90_000 + "BOT", "y"]
+    batch = [world.message(f"e{n}", metadata={"k": text}) for n, text in enumerate(texts)]
+    reasons = [reason for _, reason in said(await worker.process(batch))]
+    assert reasons == ["metadata_filter" if "bot" in text.lower() else None for text in texts]
+    assert worker.looked == ([(6, True)] if here else [(3, False), (2, False), (1, False)])

@@ -1,0 +1,144 @@
+"""Clients that hold a connection and say nothing, or a byte now and then: they are cut off, and others are served meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import httpx
+import pytest
+
+from processor.api import connection
+from tests.api import sse
+from tests.api.client import Api, api
+from tests.harness import until
+
+__all__ = ["api"]
+pytestmark = pytest.mark.e2e
+
+SOON = 0.4
+PAUSE = 0.05
+HEAD = b"POST /leads/merge HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+BODY = b'{"targetLeadId": "a", "sourceLeadIds": ["b"]}'
+
+
+@pytest.fixture
+async def hasty(api: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """An API that waits for heads and bodies hardly at all."""
+    monkeypatch.setattr(connection, "HEAD_WITHIN_S", SOON)
+    monkeypatch.setattr(connection, "BODY_WITHIN_S", SOON)
+    return api
+
+
+@asynccontextmanager
+async def connected(api: Api) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of one's own."""
+    port = int(api.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def cut_off(
+    streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], trickled: bytes
+) -> bytes:
+    """What was answered by the time the server ends it, while a byte is sent now and then."""
+    reader, writer = streams
+    answered = bytearray()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                writer.write(trickled)
+                async with asyncio.timeout(PAUSE):
+                    more = await reader.read(1 << 16)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+            if not more:
+                break
+            answered += more
+    return bytes(answered)
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\n", HEAD + b"X-Long: "])
+async def test_a_head_that_does_not_end_is_not_waited_for(hasty: Api, first: bytes) -> None:
+    """Whether nothing comes, or a little all the time."""
+    for trickled in (b"", b"X"):
+        async with connected(hasty) as streams:
+            streams[1].write(first)
+            assert await cut_off(streams, trickled) == b""
+    assert (await hasty.client.get("/healthz")).status_code == 200
+
+
+async def test_a_body_that_does_not_end_is_not_waited_for(hasty: Api) -> None:
+    """With and without a length; one that nobody reads neither."""
+    token = hasty.client.headers["authorization"].encode()
+    bearing = HEAD + b"Authorization: " + token + b"\r\n"
+    for head in (
+        bearing + b"Content-Length: 100000\r\n\r\n{",
+        bearing + b"Transfer-Encoding: chunked\r\n\r\n100\r\n{",
+        HEAD + b"Content-Length: 100000\r\n\r\n{",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+    ):
+        async with connected(hasty) as streams:
+            streams[1].write(head)
+            answered = await cut_off(streams, b" ")
+            assert not answered.startswith(b"HTTP/1.1 5"), answered
+    assert (await hasty.client.post("/leads/merge", content=BODY)).status_code == 202
+
+
+async def test_requests_in_time_are_answered_on_one_connection_however_long_it_lasts(
+    hasty: Api,
+) -> None:
+    """The time is that of each request; a connection may have many."""
+    async with connected(hasty) as (reader, writer):
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while loop.time() < begun + 3 * SOON:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            await reader.readexactly(len(b'{"status":"ok"}'))
+
+
+async def test_a_stream_is_no_slow_request(hasty: Api) -> None:
+    """It has come whole; its answer may last."""
+    async with sse.listening(hasty.client) as stream:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await until(lambda: loop.time() > begun + 2 * SOON)
+        await sse.publish(hasty.world, [sse.enriched("late")])
+        await stream.has(1)
+    assert stream.ids() == ["late"]
+
+
+async def test_connections_are_bounded_and_those_there_are_served(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more is cut at once; where one has gone there is room."""
+    assert (await api.client.get("/healthz")).status_code == 200
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 6)
+    async with AsyncExitStack() as held:
+        streams = [await held.enter_async_context(connected(api)) for _ in range(20)]
+        ended = [asyncio.create_task(_ended(reader)) for reader, _ in streams]
+        await until(lambda: sum(task.done() for task in ended) == len(streams) - 5)
+        assert (await api.client.get("/healthz")).status_code == 200
+        for task in ended:
+            task.cancel()
+    await until(lambda: _served(api))
+
+
+async def _ended(reader: asyncio.StreamReader) -> None:
+    with suppress(ConnectionError):
+        await reader.read()
+
+
+async def _served(api: Api) -> bool:
+    """A client that has no connection yet."""
+    try:
+        async with httpx.AsyncClient(base_url=api.url, trust_env=False) as client:
+            return (await client.get("/healthz")).status_code == 200
+    except httpx.TransportError:
+        return False
