@@ -3,7 +3,7 @@
 -- Asked place by place and in the order of time, the past is read by events_by_lead, whatever a plan believes of the table's size.
 
 -- name: record
-SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+SELECT * FROM record_rulings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::bigint[], $12::text::bigint[], $13::text::bigint[], $14, $15)
 
 -- name: newest_event
 -- The newest event time any lane has committed, ms.
