@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.pure.parse import derived_id, parse, read
+from processor.pure.parse import Fields, derived_id, parse, read
 from processor.pure.types import Event, Rejected
 from tests import oracle_parse
 from tests.oracle_parse import Message, Raw, RefusedError
@@ -110,3 +110,41 @@ def test_an_event_with_damaged_bytes_is_refused_or_read(
         value = value[:at] + bytes_ + value[at + 1 :] or b" "
     agree(value)
     assert said(read(value)) == said(exactly(value))
+
+
+TEXTS = st.text(min_size=1, max_size=6) | st.sampled_from(
+    ["a" * 64, "a" * 65, "a" * 129, "A_b", " -"]
+)
+SCALARS = TEXTS | st.integers(-(2**64), 2**65) | st.booleans() | st.none() | st.just(0.5)
+COMPLETE = st.fixed_dictionaries(
+    {
+        "org_unit": TEXTS,
+        "id": TEXTS,
+        "lead_id": TEXTS,
+        "event_type": TEXTS,
+        "metadata": st.dictionaries(TEXTS, SCALARS | st.lists(SCALARS, max_size=2), max_size=4),
+        "timestamp": st.sampled_from(
+            [
+                "2026-01-01T12:00:00Z",
+                "2026-01-01T13:00:00.5+01:00",
+                "2026-01-01T13:00:00.001Z",
+                "noon",
+                "",
+            ]
+        ),
+    }
+)
+
+
+@settings(max_examples=200)
+@given(COMPLETE, st.booleans())
+def test_events_that_have_everything_are_read_as_all_others(
+    fields: dict[str, Any], escaped: bool
+) -> None:
+    """Most take a shorter way; what it cannot be sure of it leaves to the other one."""
+    value = json.dumps(fields, ensure_ascii=escaped).encode(errors="surrogatepass")
+    found = agree(value)
+    if isinstance(found, Event):
+        proper = read(value)
+        assert isinstance(proper, Fields)
+        assert found.metadata_json == proper.metadata_json
