@@ -41,24 +41,14 @@ def check(value: object) -> Checked:
     if type(value) is not dict:
         refuse("wrong_type", "metadata must be an object.")
     if len(value) <= MOST_KEYS and _PLAIN.issuperset(map(type, value.values())):
-        return value, _compact(value), False
+        return value, _compact(value, _encode), False
     floats = _floats(value)
     if not all(map(math.isfinite, floats)):
         refuse("bad_number", f"{_where(value, _unkept)} is not a number that can be kept.")
     # Postgres knows no negative zero, and message and row must have the same text.
     kept = {key: _unsigned(item) for key, item in value.items()} if 0.0 in floats else value
     doubtful = any(abs(number) >= _EXACT_BELOW for number in floats)
-    return kept, _compact(kept), doubtful
-
-
-def plain_json(value: object) -> bytes | None:
-    """The compact JSON of metadata that needs no further look: an object of strings, integers, booleans and nulls; else None."""
-    if type(value) is not dict or len(value) > MOST_KEYS:
-        return None
-    if not _PLAIN.issuperset(map(type, value.values())):
-        return None
-    compact = _encode(value)
-    return None if _BACKSLASH in compact or len(compact) > LARGEST else compact
+    return kept, _compact(kept, orjson.dumps if floats else _encode), doubtful
 
 
 def _floats(metadata: dict[str, Json]) -> list[float]:
@@ -93,11 +83,11 @@ def _unsigned(value: Json) -> Json:
     return [_unsigned(item) for item in value] if type(value) is list else value
 
 
-def _compact(metadata: dict[str, Json]) -> bytes:
+def _compact(metadata: dict[str, Json], encode: Callable[[object], bytes]) -> bytes:
     """Compact UTF-8 JSON; raises `Refused` where it is too large or a text cannot be stored."""
     try:
-        compact = orjson.dumps(metadata)
-    except orjson.JSONEncodeError:
+        compact = encode(metadata)
+    except (orjson.JSONEncodeError, UnicodeEncodeError):
         refuse("bad_text", f"{_where(metadata, _unstored)} holds a lone surrogate.")
     # The six characters \\u0000 may also follow an escaped backslash: they are only a hint.
     if (

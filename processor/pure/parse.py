@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from processor.pure import jsontext, timestamps
 from processor.pure.faults import Fault, Refused, optional, refuse, rejected, required, text
-from processor.pure.metadata import check, plain_json
+from processor.pure.metadata import check
 from processor.pure.origin import Origin, derived_id, origin_of, timestamp_of
 from processor.pure.types import Event, Json, MergeCommand, Record, Rejected
 from schemas.names import normalise_event_type
@@ -80,10 +80,10 @@ def _plain(record: Record, max_future_ms: int) -> Event | None:
         org_unit, event_id, lead_id = fields["org_unit"], fields["id"], fields["lead_id"]
         event_type, at = fields["event_type"], fields.get("timestamp") or fields["created_at"]
         texts = "".join((org_unit, event_id, lead_id, event_type, at))
-        compact = plain_json(fields["metadata"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        metadata, compact, doubtful = check(fields.get("metadata"))
+    except (orjson.JSONDecodeError, KeyError, TypeError, Refused):
         return None
-    if compact is None or not texts.isascii() or "\0" in texts:
+    if doubtful or not texts.isascii() or "\0" in texts:
         return None
     if not (0 < len(org_unit) <= LONGEST_ORG_UNIT and 0 < len(event_type) <= LONGEST_EVENT_TYPE):
         return None
@@ -92,7 +92,6 @@ def _plain(record: Record, max_future_ms: int) -> Event | None:
         return None
     if not (0 < len(event_id) <= LONGEST_ID and 0 < len(lead_id) <= LONGEST_ID):
         return None
-    metadata = fields["metadata"]
     return Event(record, org_unit, event_id, lead_id, name, metadata, compact, occurred_at)
 
 
