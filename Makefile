@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check alerts load capacity schedules lint types contracts unit mutate lock clean
+.PHONY: help demo test check alerts load capacity bench schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -58,6 +58,9 @@ alerts: $(PROMTOOL)  ## alert rules on series that fire them and ones that do no
 
 capacity: $(VENV)/.dev  ## what an event costs each part, and what up to 1,000,000 a second need; ARGS="--events N"
 	@$(BIN)/python -m tests.capacity $(ARGS)
+
+bench: $(VENV)/.dev  ## throughput beside a floor, in turns, every verdict checked; ARGS=latency for latency
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run
