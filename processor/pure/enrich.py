@@ -11,6 +11,7 @@ from processor.pure.types import EnrichedRow, Json, Reason
 
 SCHEMA_VERSION = b"1"
 
+_commit_text = lru_cache(64)(to_text)  # all new rows of a batch have one
 _encode = Encoder(enc_hook=dict).encode  # a mapping of any kind is written as an object
 
 
@@ -41,7 +42,7 @@ def enriched(row: EnrichedRow) -> bytes:
             Raw(row.metadata_json),
             row.suppression_reason,
             to_text(row.created_at),
-            to_text(row.received_at),
+            _commit_text(row.received_at),
             row.suppressed_by,
         )
     )
