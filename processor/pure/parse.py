@@ -78,7 +78,8 @@ def _plain(record: Record, max_future_ms: int) -> Event | None:
     try:
         fields = orjson.loads(value)
         org_unit, event_id, lead_id = fields["org_unit"], fields["id"], fields["lead_id"]
-        event_type, at = fields["event_type"], fields.get("timestamp") or fields["created_at"]
+        event_type, timed = fields["event_type"], fields.get("timestamp") is not None
+        at = fields["timestamp"] if timed else fields["created_at"]
         texts = "".join((org_unit, event_id, lead_id, event_type, at))
         metadata, compact, doubtful = check(fields.get("metadata"))
     except (orjson.JSONDecodeError, KeyError, TypeError, Refused):
