@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check alerts load capacity faults soak schedules lint types contracts unit mutate lock clean
+.PHONY: help demo test check alerts load capacity faults soak bench schedules lint types contracts unit mutate lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 MINUTES ?= 30
@@ -65,6 +65,9 @@ faults: $(VENV)/.dev  ## the fault matrix on real servers, under an hour; ARGS="
 
 soak: $(VENV)/.dev  ## MINUTES=30 of faults under load: invariants, and memory and connections that do not grow; ARGS="--seed N"
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
+
+bench: $(VENV)/.dev  ## throughput beside a floor, in turns, every verdict checked; ARGS=latency for latency
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
 	@$(BIN)/mutmut run

@@ -7,7 +7,7 @@ published is what was stored.  Everything may be repeated until the offset is co
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -24,7 +24,6 @@ from processor.ports import (
     Rulebook,
     StaleRoots,
     StaleRules,
-    Stored,
     Windows,
 )
 from processor.pure.parse import parse
@@ -34,8 +33,10 @@ from processor.pure.types import (
     EnrichedRow,
     Event,
     Facts,
+    Json,
     Message,
     Outcome,
+    Reason,
     Record,
     Rejected,
     Rules,
@@ -210,15 +211,15 @@ def _row(ruling: Ruling, recorded: Recorded, n: int) -> EnrichedRow | None:
     """What to publish of a ruling: its row; nothing for a duplicate, and nothing any more of a deleted event."""
     stored = recorded.known.get(n)
     if stored is None:
-        stored = Stored(
-            recorded.received_at,
-            ruling.reason,
-            ruling.suppressed_by,
-            same_message=True,
-            deleted=False,
-        )
+        return _enriched_row(ruling, ruling.reason, ruling.suppressed_by, recorded.received_at)
     if stored.deleted or not stored.same_message:
         return None
+    return _enriched_row(ruling, stored.reason, stored.suppressed_by, stored.received_at)
+
+
+def _enriched_row(
+    ruling: Ruling, reason: Reason | None, by: Mapping[str, Json] | None, received_at: int
+) -> EnrichedRow:
     event, root = ruling.case.event, ruling.case.root.lead_id
     return EnrichedRow(
         event_id=event.id,
@@ -227,10 +228,10 @@ def _row(ruling: Ruling, recorded: Recorded, n: int) -> EnrichedRow | None:
         original_lead_id=event.lead_id if event.lead_id != root else None,
         event_type=event.event_type,
         metadata_json=event.metadata_json,
-        suppression_reason=stored.reason,
+        suppression_reason=reason,
         created_at=event.occurred_at,
-        received_at=stored.received_at,
-        suppressed_by=stored.suppressed_by,
+        received_at=received_at,
+        suppressed_by=by,
     )
 
 

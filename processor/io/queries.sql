@@ -2,7 +2,7 @@
 -- Events (store.py)
 
 -- name: record
-SELECT * FROM record_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+SELECT * FROM record_rulings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::bigint[], $12::text::bigint[], $13::text::bigint[], $14, $15)
 
 -- name: newest_event
 -- The newest event time any lane has committed, ms.

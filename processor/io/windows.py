@@ -9,6 +9,7 @@ cluster loses is lost by its shards alone, and they alone begin again.
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from msgspec import Struct, msgpack, structs
@@ -17,7 +18,15 @@ from processor import telemetry
 from processor.failures import Retryable
 from processor.io.past import Contents, Past
 from processor.io.redis import Call, Server
-from processor.io.windows_touched import Touched, by_shard, heaps, member, touched_by, window_of
+from processor.io.windows_packed import Request, additions, questions
+from processor.io.windows_touched import (
+    Touched,
+    by_shard,
+    heaps,
+    member,
+    touched_by,
+    window_of,
+)
 from processor.ports import Fact
 from processor.pure.types import Case, Seen, VelocityFilter
 
@@ -38,14 +47,6 @@ _CALM = Seen(0, cached=False, from_store=False, stored=False, burst_id=None, cal
 
 _Late: TypeAlias = tuple[int, int, bool]
 """Case number, filter number, and whether Redis holds the event: to be judged from Postgres."""
-
-
-class _Request(Struct):
-    """What a script is asked in a shard: its words, and the ids they are about."""
-
-    shard: int
-    words: list[object]
-    ids: Sequence[bytes] = ()
 
 
 class _Built(Struct):
@@ -112,14 +113,7 @@ class Windows:
     ) -> list[Touched]:
         """Fills in the answers of complete windows; the windows that have to be built."""
         parts = by_shard(wanted, _WINDOWS_A_CALL)
-        requests = [
-            _Request(
-                part[0].shard,
-                [self._question(cases, touched, now) for touched in part],
-                [event_id for touched in part for event_id in touched.ids(cases)],
-            )
-            for part in parts
-        ]
+        requests = [questions(cases, part, partial(self._asked_of, now)) for part in parts]
         missing: list[Touched] = []
         for part, reply in zip(parts, await self._ask(requests), strict=True):
             for touched, answer in zip(part, reply, strict=True):
@@ -129,7 +123,7 @@ class Windows:
                     _fill_in(into, touched, answer)
         return missing
 
-    async def _ask(self, requests: Sequence[_Request]) -> list[Any]:
+    async def _ask(self, requests: Sequence[Request]) -> list[Any]:
         """The answers, once every shard that is asked has a generation in force."""
         replies = await self._call("windows_read", requests)
         while unborn := [n for n, reply in enumerate(replies) if reply is False]:
@@ -139,7 +133,7 @@ class Windows:
                 replies[n] = reply
         return replies
 
-    async def _call(self, script: str, requests: Sequence[_Request]) -> list[Any]:
+    async def _call(self, script: str, requests: Sequence[Request]) -> list[Any]:
         calls = []
         for request in requests:
             sentinel = self._sentinels[request.shard]
@@ -147,28 +141,35 @@ class Windows:
             calls.append(Call(request.shard, sentinel, (words, b"".join(request.ids))))
         return [msgpack.decode(reply) for reply in await self._server.run(script, calls)]
 
-    def _question(self, cases: Sequence[Case], touched: Touched, now: int) -> list[object]:
-        velocity = touched.velocity
-        trust = max(
-            -_NEVER if velocity.newest is None else velocity.newest, now - self._keep_ms(velocity)
-        )
-        times = touched.times(cases)
-        return [
-            touched.suffix,
-            velocity.window_ms,
-            velocity.threshold,
-            velocity.keep_first,
-            _NEVER if touched.root.epoch else trust,
-            self._expire(velocity, now, max(times)),
-            times,
-        ]
-
     def _keep_ms(self, velocity: VelocityFilter) -> int:
         return velocity.window_ms + self._lateness_ms + OUTAGE_MS
 
     def _expire(self, velocity: VelocityFilter, now: int, newest: int) -> int:
         """A window outlives each of its members by what it keeps: one that expired held nothing later than now minus that."""
         return max(now, newest) + self._keep_ms(velocity) + CLOCK_MS
+
+    def _asked_of(self, now: int, touched: Touched) -> Sequence[object]:
+        velocity, keep_ms = touched.velocity, self._keep_ms(touched.velocity)
+        trust = max(-_NEVER if velocity.newest is None else velocity.newest, now - keep_ms)
+        return [
+            velocity.window_ms,
+            velocity.threshold,
+            velocity.keep_first,
+            _NEVER if touched.root.epoch else trust,
+            keep_ms + CLOCK_MS,
+            self._expire(velocity, now, now),
+        ]
+
+    def _added_to(self, now: int, touched: Touched) -> Sequence[object]:
+        velocity = touched.velocity
+        return [
+            velocity.window_ms,
+            velocity.threshold,
+            velocity.keep_first,
+            self._lateness_ms,
+            self._keep_ms(velocity) + CLOCK_MS,
+            self._expire(velocity, now, now),
+        ]
 
     async def _bear(self, shards: Collection[int]) -> None:
         """Begins generations; what absent windows may be trusted past is read after their birth."""
@@ -189,7 +190,7 @@ class Windows:
     async def _build(self, cases: Sequence[Case], wanted: Sequence[Touched], now: int) -> None:
         """Builds windows from Postgres: marked first, so that nothing committed meanwhile is missed."""
         telemetry.WINDOW_REBUILDS.inc(len(wanted))
-        newest = [max(touched.times(cases)) for touched in wanted]
+        newest = [max(touched.times) for touched in wanted]
         building = await self._begin(
             [
                 _Built(touched, at, self._expire(touched.velocity, now, at))
@@ -206,7 +207,7 @@ class Windows:
         """Marks windows; those that nobody has completed since."""
         token, parts = secrets.token_hex(8), by_shard(wanted, _BUILT_A_CALL)
         requests = [
-            _Request(part[0].shard, [token, *([b.touched.suffix, b.expire] for b in part)])
+            Request(part[0].shard, [token, *([b.touched.suffix, b.expire] for b in part)])
             for part in parts
         ]
         marked: list[_Built] = []
@@ -233,7 +234,7 @@ class Windows:
                 exceeding = [x for at, _, burst in held.exceeding for x in (at, burst)]
                 suffix = built.touched.suffix
                 words.append([suffix, built.mark, held.floor, built.expire, times, exceeding])
-            requests.append(_Request(part[0].shard, words, ids))
+            requests.append(Request(part[0].shard, words, ids))
         await self._call("windows_fill", requests)
 
     async def _judge_late(
@@ -252,36 +253,14 @@ class Windows:
         """Numbers of the facts whose windows are missing."""
         if not wanted:
             return set()
-        now, cases = await self._server.now(), [fact.case for fact in facts]
+        now = await self._server.now()
         parts = by_shard(wanted, _WINDOWS_A_CALL)
-        requests = [
-            _Request(
-                part[0].shard,
-                [self._addition(facts, touched, now) for touched in part],
-                [event_id for touched in part for event_id in touched.ids(cases)],
-            )
-            for part in parts
-        ]
+        requests = [additions(facts, part, partial(self._added_to, now)) for part in parts]
         gone: set[int] = set()
         for part, missing in zip(parts, await self._call("windows_write", requests), strict=True):
             lost = part if missing is False else [part[number - 1] for number in missing]
             gone |= {n for touched in lost for n, _ in touched.at}
         return gone
-
-    def _addition(self, facts: Sequence[Fact], touched: Touched, now: int) -> list[object]:
-        velocity, bursts = touched.velocity, None
-        times = [facts[n].case.event.occurred_at for n, _ in touched.at]
-        if velocity.keep_first:
-            bursts = [facts[n].facts.exceeded.get(velocity.revision, "") for n, _ in touched.at]
-        return [
-            touched.suffix,
-            velocity.window_ms,
-            velocity.threshold,
-            self._lateness_ms,
-            self._expire(velocity, now, max(times)),
-            times,
-            bursts,
-        ]
 
 
 def _fill_in(

@@ -4,7 +4,7 @@
 -- the floor: every member above it is held.  'C' marks a complete window; 'B' and a token one that is being built.
 -- Only times in integers: (t - w, t] is [t - w + 1, t].
 --
--- ARGV[1]  msgpack: {key prefix, {suffix, w, n, keep first, trust, expire at, times}, ...}
+-- ARGV[1]  msgpack: {key prefix, {{stem, w, n, keep first, trust, keep, least expire at}, ...}, which of these, lead, time or times, ...}
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each (msgpack here knows no binary strings)
 -- Returns  msgpack: {answer, ...}, or false where the sentinel has to be (re)born.  An answer is
 --          0      no event of this call can exceed here
@@ -14,35 +14,39 @@
 local generation, newest = in_force()
 if not generation then return cmsgpack.pack(false) end
 local request = cmsgpack.unpack(ARGV[1])
-local prefix = request[1] .. generation .. ':'
+local prefix, kinds = request[1] .. generation .. ':', request[2]
 local out, at = {}, 0  -- at: how many ids are used up
 
-for n = 2, #request do
-  local key, w, threshold, keep, trust, expire, times =
-    prefix .. request[n][1], request[n][2], request[n][3], request[n][4], request[n][5], request[n][6], request[n][7]
-  local lowest, highest = times[1], times[1]
-  for i = 2, #times do
-    if times[i] < lowest then lowest = times[i] elseif times[i] > highest then highest = times[i] end
+for n = 3, #request, 3 do
+  local stem, w, threshold, keep, trust, keep_ms, least = unpack(kinds[request[n]])
+  local key, times = prefix .. stem .. request[n + 1], request[n + 2]
+  local asked, lowest, highest = 1, times, times
+  if type(times) == 'table' then
+    asked, lowest, highest = #times, times[1], times[1]
+    for i = 2, asked do
+      if times[i] < lowest then lowest = times[i] elseif times[i] > highest then highest = times[i] end
+    end
   end
-  local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  local floor = nil
-  if head[1] == 'C' then
-    floor = tonumber(head[2])
-  elseif not head[1] then
+  local held, floor = redis.call('ZCARD', key), nil
+  if held > 0 then
+    local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if head[1] == 'C' then floor, held = tonumber(head[2]), held - 1 end
+  else
     if newest > trust then trust = newest end
     if highest - w > trust then
       redis.call('ZADD', key, trust, 'C')
-      redis.call('PEXPIREAT', key, expire)
+      redis.call('PEXPIREAT', key, math.max(least, highest + keep_ms))
       floor = trust
     end
   end
   if not floor then
-    out[n - 1] = false
-  elseif lowest - w >= floor and redis.call('ZCARD', key) - 1 + #times <= threshold then
-    out[n - 1] = 0
+    out[#out + 1] = false
+  elseif lowest - w >= floor and held + asked <= threshold then
+    out[#out + 1] = 0
   else
     local answer = {}
-    for i = 1, #times do
+    if type(times) ~= 'table' then times = {times} end
+    for i = 1, asked do
       local t, id = times[i], string.sub(ARGV[2], 16 * (at + i) - 15, 16 * (at + i))
       local member = redis.call('ZSCORE', key, id) and 1 or 0
       local burst = ''
@@ -60,8 +64,8 @@ for n = 2, #request do
       end
       if keep then answer[#answer + 1] = burst end
     end
-    out[n - 1] = answer
+    out[#out + 1] = answer
   end
-  at = at + #times
+  at = at + asked
 end
 return cmsgpack.pack(out)

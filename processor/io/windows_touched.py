@@ -28,14 +28,15 @@ class InShard(Protocol):
 Of = TypeVar("Of", bound=InShard)
 
 
-class Touched(Struct):
-    """A window with the events that touch it: (case number, number of the filter in the case)."""
+class Touched(Struct, gc=False):
+    """A window with the events that touch it: (case number, number of the filter in the case), and when they occurred."""
 
     shard: int
     org_unit: str
     root: Root
     velocity: VelocityFilter
     at: list[tuple[int, int]]
+    times: list[int]
 
     @property
     def looks(self) -> int:
@@ -50,16 +51,12 @@ class Touched(Struct):
     @property
     def suffix(self) -> str:
         """Names the window within a generation; ids hold no NUL."""
-        root = self.root
-        return f"{self.velocity.revision}:{root.epoch}:{self.org_unit}\0{root.lead_id}"
+        return self.stem + self.root.lead_id
 
-    def ids(self, cases: Sequence[Case]) -> list[bytes]:
-        """How the window knows these events, in turn."""
-        return [member(cases[n].event.id) for n, _ in self.at]
-
-    def times(self, cases: Sequence[Case]) -> list[int]:
-        """When they occurred."""
-        return [cases[n].event.occurred_at for n, _ in self.at]
+    @property
+    def stem(self) -> str:
+        """How the names of all windows of its filter begin whose leads are of the same epoch."""
+        return f"{self.velocity.revision}:{self.root.epoch}:{self.org_unit}\0"
 
 
 def member(event_id: str) -> bytes:
@@ -80,12 +77,13 @@ def touched_by(cases: Sequence[Case], shards: int = 1) -> list[Touched]:
             org_unit, root = case.event.org_unit, case.root
             for f, velocity in enumerate(case.watching):
                 key = (org_unit, root.lead_id, root.epoch, velocity.revision)
-                touched = found.get(key)
+                touched, at = found.get(key), case.event.occurred_at
                 if touched is None:
                     shard = shard_of(org_unit, root.lead_id, shards) if shards > 1 else 0
-                    found[key] = Touched(shard, org_unit, root, velocity, [(n, f)])
+                    found[key] = Touched(shard, org_unit, root, velocity, [(n, f)], [at])
                 else:
                     touched.at.append((n, f))
+                    touched.times.append(at)
     return list(found.values())
 
 

@@ -1,8 +1,8 @@
 -- Adds facts of committed rows to windows that exist; creates none, so that a loss in between leaves no window that looks whole.
 -- Adding a fact again, late or by a suspended worker is harmless.
 --
--- ARGV[1]  msgpack: {key prefix, {suffix, w, n, lateness, expire at, times, bursts}, ...}; only keep-first filters have bursts:
---          for each event the burst of one that exceeded, else ''
+-- ARGV[1]  msgpack: {key prefix, {{stem, w, n, keep first, lateness, keep, least expire at}, ...}, which of these, lead, time or times,
+--          ...}; where a filter is keep-first its windows have a word more: for each event the burst of one that exceeded, else ''
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each
 -- Returns  msgpack: the numbers of the windows that are missing, from 1; false where the sentinel has to be born
 --
@@ -11,7 +11,7 @@
 local generation = in_force()
 if not generation then return cmsgpack.pack(false) end
 local request = cmsgpack.unpack(ARGV[1])
-local prefix = request[1] .. generation .. ':'
+local prefix, kinds = request[1] .. generation .. ':', request[2]
 local missing, at = {}, 0  -- at: how many ids are used up
 
 local function add(key, pairs_)
@@ -36,25 +36,27 @@ local function thin(key, pairs_, w, keep)
   end
 end
 
-for n = 2, #request do
-  local key, w, threshold, lateness, expire, times, bursts =
-    prefix .. request[n][1], request[n][2], request[n][3], request[n][4], request[n][5], request[n][6], request[n][7]
+local n, window = 3, 0
+while n <= #request do
+  local stem, w, threshold, keep, lateness, keep_ms, least = unpack(kinds[request[n]])
+  local key, times, bursts = prefix .. stem .. request[n + 1], request[n + 2], keep and request[n + 3]
+  n, window = n + (keep and 4 or 3), window + 1
+  if type(times) ~= 'table' then times = {times} end
   local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if not head[1] then
-    missing[#missing + 1] = n - 1
+    missing[#missing + 1] = window
   else
-    -- Asked first: a key that is emptied forgets when it expires.
-    expire = math.max(expire, redis.call('PEXPIRETIME', key))
-    local members, exceeding, lowest = {}, {}, times[1]
+    local members, exceeding, lowest, highest = {}, {}, times[1], times[1]
     for i = 1, #times do
       local t, id = times[i], string.sub(ARGV[2], 16 * (at + i) - 15, 16 * (at + i))
       members[2 * i - 1], members[2 * i] = t, id
-      if t < lowest then lowest = t end
+      if t < lowest then lowest = t elseif t > highest then highest = t end
       if bursts and bursts[i] ~= '' then
         exceeding[#exceeding + 1], exceeding[#exceeding + 2] = t, id .. bursts[i]
       end
     end
     add(key, members)
+    local expire = math.max(least, highest + keep_ms)
     -- The marker of a complete window is its first element: what came in below it is held elsewhere.
     if head[1] == 'C' then
       local floor, crowded = tonumber(head[2]), redis.call('ZCARD', key) > 2 * (threshold + 1) + 1
@@ -63,19 +65,23 @@ for n = 2, #request do
         raised = math.max(floor, tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]) - w - lateness)
       end
       if raised > floor or lowest <= floor then
+        -- Asked first: a key that is emptied forgets when it expires.
+        expire = math.max(expire, redis.call('PEXPIRETIME', key))
         redis.call('ZREMRANGEBYSCORE', key, '-inf', raised)
         redis.call('ZADD', key, raised, 'C')
         redis.call('ZREMRANGEBYSCORE', key .. ':x', '-inf', raised)
+        redis.call('PEXPIREAT', key, expire)
       end
       if crowded then thin(key, members, w, threshold + 1) end
     end
-    redis.call('PEXPIREAT', key, expire)
+    redis.call('PEXPIREAT', key, expire, 'GT')
     if bursts then
       if #exceeding > 0 then
         add(key .. ':x', exceeding)
         thin(key .. ':x', exceeding, w, 1)
       end
-      redis.call('PEXPIREAT', key .. ':x', expire)  -- neither outlives the other
+      -- Neither outlives the other.
+      redis.call('PEXPIREAT', key .. ':x', math.max(expire, redis.call('PEXPIRETIME', key)))
     end
   end
   at = at + #times

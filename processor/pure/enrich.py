@@ -1,6 +1,7 @@
 """Enriched events: a stored row as the bytes and headers that are published, the same at every redelivery."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import Raw, Struct
 from msgspec.json import Encoder
@@ -10,10 +11,11 @@ from processor.pure.types import EnrichedRow, Json, Reason
 
 SCHEMA_VERSION = b"1"
 
+_commit_text = lru_cache(64)(to_text)  # all new rows of a batch have one
 _encode = Encoder(enc_hook=dict).encode  # a mapping of any kind is written as an object
 
 
-class _Enriched(Struct, frozen=True):
+class _Enriched(Struct, frozen=True, gc=False):
     """The fields of the value, in their order."""
 
     id: str
@@ -40,7 +42,7 @@ def enriched(row: EnrichedRow) -> bytes:
             Raw(row.metadata_json),
             row.suppression_reason,
             to_text(row.created_at),
-            to_text(row.received_at),
+            _commit_text(row.received_at),
             row.suppressed_by,
         )
     )
@@ -48,10 +50,11 @@ def enriched(row: EnrichedRow) -> bytes:
 
 def headers(row: EnrichedRow) -> list[tuple[str, bytes]]:
     """What a reader may select by without decoding the value; organic events have no ``suppression-reason``."""
-    always = [
-        ("event-id", row.event_id.encode()),
-        ("org-unit", row.org_unit.encode()),
-        ("schema-version", SCHEMA_VERSION),
-    ]
-    reason = row.suppression_reason
-    return always if reason is None else [*always, ("suppression-reason", reason.encode())]
+    return [("event-id", row.event_id.encode()), *_common(row.org_unit, row.suppression_reason)]
+
+
+@lru_cache(4096)
+def _common(org_unit: str, reason: Reason | None) -> Sequence[tuple[str, bytes]]:
+    """What is the same for many events."""
+    always = (("org-unit", org_unit.encode()), ("schema-version", SCHEMA_VERSION))
+    return always if reason is None else (*always, ("suppression-reason", reason.encode()))

@@ -58,6 +58,9 @@ class Fields(Struct, frozen=True):
 
 def parse(record: Record, max_future_ms: int) -> Event | Rejected:
     """The event of a raw record, or why there is none."""
+    plain = _plain(record, max_future_ms)
+    if plain is not None:
+        return plain
     fields = read(record.value)
     if isinstance(fields, Fault):
         return rejected(record, fields)
@@ -65,6 +68,32 @@ def parse(record: Record, max_future_ms: int) -> Event | Rejected:
         return _completed(record, fields, max_future_ms)
     except Refused as refused:
         return rejected(record, refused.fault)
+
+
+def _plain(record: Record, max_future_ms: int) -> Event | None:
+    """The event of a record that has everything and nothing unusual, at half the cost; None: `read` has to look at it."""
+    value, published_at = record.value, record.timestamp
+    if value is None or published_at is None or published_at < 0 or jsontext.too_deep(value):
+        return None
+    try:
+        fields = orjson.loads(value)
+        org_unit, event_id, lead_id = fields["org_unit"], fields["id"], fields["lead_id"]
+        event_type, timed = fields["event_type"], fields.get("timestamp") is not None
+        at = fields["timestamp"] if timed else fields["created_at"]
+        texts = "".join((org_unit, event_id, lead_id, event_type, at))
+        metadata, compact, doubtful = check(fields.get("metadata"))
+    except (orjson.JSONDecodeError, KeyError, TypeError, Refused):
+        return None
+    if doubtful or not texts.isascii() or "\0" in texts:
+        return None
+    if not (0 < len(org_unit) <= LONGEST_ORG_UNIT and 0 < len(event_type) <= LONGEST_EVENT_TYPE):
+        return None
+    occurred_at, name = timestamps.from_text(at), _normalised(event_type)
+    if occurred_at is None or not name or occurred_at > published_at + max_future_ms:
+        return None
+    if not (0 < len(event_id) <= LONGEST_ID and 0 < len(lead_id) <= LONGEST_ID):
+        return None
+    return Event(record, org_unit, event_id, lead_id, name, metadata, compact, occurred_at)
 
 
 def read(value: bytes | None) -> Fields | Fault:

@@ -14,7 +14,7 @@ from tests.contract.filter_world import velocity
 
 __all__ = ["scratch"]
 pytestmark = pytest.mark.contract
-YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
+YEAR_1, YEAR_2255, YEAR_9999 = -62_135_596_800_000, 9_000_000_000_000, 253_402_300_799_999
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -192,7 +192,7 @@ async def test_the_same_id_in_another_org_unit_is_another_event(world: World) ->
     assert set(await world.stored()) == {(ORG, "e"), ("other", "e")}
 
 
-@pytest.mark.parametrize("at", [YEAR_1, -1, 0, 1, 999, YEAR_9999])
+@pytest.mark.parametrize("at", [YEAR_1, -1, 0, 1, 999, YEAR_2255, YEAR_2255 + 1, YEAR_9999])
 async def test_every_time_is_stored_to_the_millisecond(world: World, at: int) -> None:
     """Else a redelivery would have another body; one millisecond more is another."""
     (ruling,) = await world.commit(world.event("e", at))
@@ -200,6 +200,16 @@ async def test_every_time_is_stored_to_the_millisecond(world: World, at: int) ->
     near = at + 1 if at < YEAR_9999 else at - 1
     answer = await world.record(await world.decide(world.event("e", near)))
     assert isinstance(answer, KnownIds)
+
+
+@pytest.mark.parametrize("odd", ["\x1f", "a\n\x1e,{}", '"\\', " "])
+async def test_ids_and_leads_may_hold_any_character(world: World, odd: str) -> None:
+    """That which separates them on their way to Postgres too, and each keeps its own."""
+    events = [world.event(event_id, lead_id=f"L{event_id}") for event_id in (odd, "e", odd * 2)]
+    assert not await known(world, *await world.decide(*events))
+    assert set(await world.stored()) == {(ORG, odd), (ORG, "e"), (ORG, odd * 2)}
+    again = await known(world, *await world.decide(*events))
+    assert [again[n].same_message for n in range(3)] == [True] * 3
 
 
 async def test_only_new_rows_of_a_batch_get_its_commit_time(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.pure.parse import derived_id, parse, read
+from processor.pure.parse import Fields, derived_id, parse, read
 from processor.pure.types import Event, Rejected
 from tests import oracle_parse
 from tests.oracle_parse import Message, Raw, RefusedError
@@ -110,3 +110,51 @@ def test_an_event_with_damaged_bytes_is_refused_or_read(
         value = value[:at] + bytes_ + value[at + 1 :] or b" "
     agree(value)
     assert said(read(value)) == said(exactly(value))
+
+
+COMPLETE: dict[str, Any] = {**TIMED, "id": "e-1", "metadata": {"a": "b", "n": 1}}
+TEXTS: tuple[Any, ...] = (
+    "a" * 64,
+    "a" * 65,
+    "a" * 128,
+    "a" * 129,
+    "é",
+    "a\0",
+    "\ud800",
+    "",
+    " -_",
+    1,
+    None,
+    [],
+    {},
+)
+TIMES: tuple[Any, ...] = (
+    "2026-01-01T13:00:00.5+01:00",
+    "2026-01-01T13:00:00.001Z",
+    "2026-01-01T13:00:00.002Z",
+    "noon",
+    "",
+    None,
+    0,
+    [],
+)
+METADATA: tuple[Any, ...] = ({}, {"a": [1, {"b": None}]}, {"a": 0.5}, {"a": -0.0}, {"a": 2.0**63}, {"a": 2**64}, {"a": "\0"}, {"a": '"\\'}, {"a": "é\x7f\x1f"}, {"a": "\ud800"}, {str(n): n for n in range(1001)}, None, [], 1)  # fmt: skip
+ODD: tuple[dict[str, Any], ...] = (
+    *({name: text} for name in ("org_unit", "id", "lead_id", "event_type") for text in TEXTS),
+    *({"timestamp": one, "created_at": other} for one in TIMES for other in TIMES),
+    *({"metadata": one} for one in METADATA),
+)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: ascii(odd)[:70])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_events_that_have_everything_are_read_as_all_others(
+    odd: dict[str, Any], escaped: bool
+) -> None:
+    """Most take a shorter way; what it cannot be sure of it leaves to the other one."""
+    text = json.dumps(COMPLETE | odd, ensure_ascii=escaped)
+    value = text.encode(errors="surrogatepass")
+    found, proper = agree(value), read(value)
+    if isinstance(found, Event):
+        assert isinstance(proper, Fields)
+        assert found.metadata_json == proper.metadata_json
