@@ -16,7 +16,8 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from processor.failures import Failure, Retryable
 from processor.io.kafka import Cluster, Partition, at_start, translated
-from processor.io.kafka_offsets import committed, coordinated, held
+from processor.io.kafka_committed import coordinated
+from processor.io.kafka_offsets import committed, held
 from processor.io.kafka_topics import ConfigsHiddenError, broker_configs, topic_configs
 from processor.io.topic_ids import described
 from processor.pure import checkup_kafka as judge

@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from processor.failures import Fenced, Retryable, StartRefused, Stopped
 from processor.io import kafka_records
+from processor.io.kafka_committed import Member
 from processor.io.kafka_refusal import refusal
 from processor.settings import Settings
 
@@ -124,7 +125,7 @@ class Cluster:
         )
 
     def _reading(self, **how: Any) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
+        return Member(
             **self._connection,
             enable_auto_commit=False,
             isolation_level="read_committed",

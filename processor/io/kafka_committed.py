@@ -1,13 +1,15 @@
-"""Where a group stands in a partition, as its coordinator answers once it knows.
+"""Where a group stands in a partition, as its coordinator answers once it knows, and a consumer that asks so.
 
 aiokafka's own question overlooks what the answer says of the group as a whole: while a coordinator loads after a restart, it
 would look as if nothing had ever been committed.  Nor does it ask for offsets of transactions that are about to end.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -31,9 +33,14 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from processor.io.kafka import Partition
-from processor.io.kafka_offsets import coordinated
-
+Partition: TypeAlias = TopicPartition
+T = TypeVar("T")
+_RETRY_S = 0.1
+_NOT_YET = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 _OFFSET_FETCH, _STABLE = 9, 7
 _UNSTABLE = 88
 """The end of a transaction is being written; aiokafka does not know it."""
@@ -110,14 +117,25 @@ class Question(
         return version(self._group, [(topic, [number])])
 
 
-async def committed(consumer: AIOKafkaConsumer, group: str, partition: Partition) -> int | None:
-    """The group's offset, None where it has none; raises aiokafka's errors."""
-    return await coordinated(partial(_asked, consumer, Question(group, partition), partition))
+class Member(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer of a group that does not take a coordinator's silence for an answer."""
+
+    async def committed(self, partition: Partition) -> int | None:
+        """The group's offset, None where it has none; raises aiokafka's errors."""
+        question = Question(self._group_id, partition)
+        return await coordinated(partial(_asked, self, question, partition))
 
 
-async def _asked(
-    consumer: AIOKafkaConsumer, question: Question, partition: Partition
-) -> int | None:
+async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer of a group's coordinator, as soon as there is one: a new cluster begins to have them when one is asked for."""
+    while True:
+        try:
+            return await ask()
+        except _NOT_YET:
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _asked(consumer: Member, question: Question, partition: Partition) -> int | None:
     coordinator = consumer._coordinator  # noqa: SLF001 - nobody else knows who it is
     await coordinator.ensure_coordinator_known()
     answer = await coordinator._send_req(question)  # noqa: SLF001

@@ -14,7 +14,6 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from processor import telemetry
 from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition, translated
-from processor.io.kafka_committed import committed
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
 
@@ -59,7 +58,6 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
     ) -> None:
         self.lanes: dict[Partition, L] = {}
         self.joined = False
-        self._name = cluster.settings.consumer_group
         self._tuning = cluster.tuning
         self._topics = topics
         self._make_lane = make_lane
@@ -115,11 +113,11 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         """
         async with translated(ANSWER_S):
             while True:
-                at = await committed(self._consumer, self._name, partition)
+                committed = await self._consumer.committed(partition)
                 start = await self._consumer.beginning_offsets([partition])
                 end = await self._consumer.end_offsets([partition])
-                if at == await committed(self._consumer, self._name, partition):
-                    return Bounds(at, start[partition], end[partition])
+                if committed == await self._consumer.committed(partition):
+                    return Bounds(committed, start[partition], end[partition])
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""

@@ -5,32 +5,20 @@ workers run: whoever has the partition is fenced, joins again and goes on from t
 lane takes up by itself.  (With at_least_once only a stopped lane does; stop the workers otherwise.)
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
-)
+from aiokafka.errors import GroupLoadInProgressError
 from aiokafka.structs import OffsetAndMetadata
 
 from processor.failures import Failure, StartRefused
 from processor.io.kafka import Cluster, Partition, at_start, translated
+from processor.io.kafka_committed import coordinated
 from processor.io.kafka_topics import require_partition
 from processor.settings import Settings
 
-T = TypeVar("T")
 ANSWER_S = 20.0
-_RETRY_S = 0.1
-_NOT_YET = (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
-)
 
 
 async def reset_offset(settings: Settings, topic: str, partition: int, to: str) -> int:
@@ -95,15 +83,6 @@ async def _committed(
     if any(partition not in found for partition in wanted):
         raise GroupLoadInProgressError  # the only sign of it in aiokafka's answer
     return found
-
-
-async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer of a group's coordinator, as soon as there is one: a new cluster begins to have them when one is asked for."""
-    while True:
-        try:
-            return await ask()
-        except _NOT_YET:
-            await asyncio.sleep(_RETRY_S)
 
 
 async def _commit(cluster: Cluster, source: Partition, offset: int) -> None:

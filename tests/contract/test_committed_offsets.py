@@ -8,7 +8,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from processor.io.kafka import Cluster, Partition
-from processor.io.kafka_committed import committed
 from tests.harness import World
 
 pytestmark = pytest.mark.contract
@@ -42,10 +41,10 @@ async def test_a_group_stands_nowhere_until_it_has_committed(world: World) -> No
     await world.create_topics(2)
     first, second = Partition(world.raw, 0), Partition(world.raw, 1)
     async with asking(world, first, second) as consumer:
-        assert await committed(consumer, world.group, first) is None
+        assert await consumer.committed(first) is None
         await consumer.commit({first: 0})
-        assert await committed(consumer, world.group, first) == 0
-        assert await committed(consumer, world.group, second) is None
+        assert await consumer.committed(first) == 0
+        assert await consumer.committed(second) is None
 
 
 async def test_an_offset_in_an_open_transaction_is_waited_for(world: World) -> None:
@@ -56,7 +55,7 @@ async def test_an_offset_in_an_open_transaction_is_waited_for(world: World) -> N
         await consumer.commit({partition: 3})
         await producer.begin_transaction()
         await producer.send_offsets_to_transaction({partition: 7}, world.group)
-        question = asyncio.create_task(committed(consumer, world.group, partition))
+        question = asyncio.create_task(consumer.committed(partition))
         done, _ = await asyncio.wait([question], timeout=0.5)
         assert not done
         await producer.commit_transaction()
