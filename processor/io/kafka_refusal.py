@@ -50,33 +50,29 @@ async def _ask(host: str, port: int, how: Mapping[str, Any]) -> None:
 
 def _said(error: Exception, server: str) -> str | None:
     match error:
-        case ssl.SSLCertVerificationError() if error.verify_code in _OTHER_HOST:
-            return (
-                f"the certificate of {server} is that of another host; name it in"
-                " KAFKA_BOOTSTRAP_SERVERS as its certificate does"
-            )
-        case ssl.SSLCertVerificationError():
-            why = error.verify_message
-            return f"the certificate of {server} is not trusted ({why}); check KAFKA_SSL_CAFILE"
         case ssl.SSLError():
-            return f"{server} and we do not agree on TLS; check KAFKA_SECURITY_PROTOCOL"
+            return _of_tls(error, server)
+        case KafkaConnectionError() if isinstance(error.__cause__, ssl.SSLError):
+            why = f"refuses our certificate, or wants one ({error.__cause__.reason})"
+            return f"{server} {why}; check KAFKA_SSL_CERTFILE"
+        case KafkaConnectionError() | ConnectionResetError():
+            settings = "KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL"
+            return f"{server} ends the connection; check {settings}"
         case UnsupportedSaslMechanismError():
             return f"{server} does not take this mechanism; check KAFKA_SASL_MECHANISM"
         # A server that proves no knowledge of the password is a ValueError.
         case SaslAuthenticationFailed() | ValueError():
-            return (
-                f"{server} does not accept the user or the password; check KAFKA_SASL_USERNAME"
-                " and KAFKA_SASL_PASSWORD"
-            )
-        case KafkaConnectionError() if isinstance(error.__cause__, ssl.SSLError):
-            why = error.__cause__.reason
-            return (
-                f"{server} refuses our certificate, or wants one ({why}); check KAFKA_SSL_CERTFILE"
-            )
-        case KafkaConnectionError() | ConnectionResetError():
-            return (
-                f"{server} ends the connection; check KAFKA_BOOTSTRAP_SERVERS and"
-                " KAFKA_SECURITY_PROTOCOL"
-            )
+            settings = "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            return f"{server} does not accept the user or the password; check {settings}"
         case _:
             return None
+
+
+def _of_tls(error: ssl.SSLError, server: str) -> str:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"{server} and we do not agree on TLS; check KAFKA_SECURITY_PROTOCOL"
+    if error.verify_code in _OTHER_HOST:
+        todo = "name it in KAFKA_BOOTSTRAP_SERVERS as its certificate does"
+        return f"the certificate of {server} is that of another host; {todo}"
+    why = error.verify_message
+    return f"the certificate of {server} is not trusted ({why}); check KAFKA_SSL_CAFILE"
