@@ -121,6 +121,11 @@ async def _store(field: Field) -> None:
             while await database.fetchval("SELECT fold_counts(100)") is not None:
                 pass
         await database.execute("VACUUM (ANALYZE) events")
+        await database.execute(
+            "INSERT INTO counted_leads (org_unit, lead_id) VALUES ($1, 'big')", ORG_UNIT
+        )
+        while not await database.fetchval("SELECT count_leads()"):
+            pass
     finally:
         await database.close()
 
