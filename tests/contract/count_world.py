@@ -72,7 +72,7 @@ def some_events(people: People, chance: random.Random, ids: Sequence[str]) -> li
 
 
 async def ingest(people: People, events: Sequence[Event]) -> None:
-    """One batch: `record_batch` as a worker calls it, decided again where leads were merged meanwhile."""
+    """One batch: `record_rulings` as a worker calls it, decided again where leads were merged meanwhile."""
     stored = False
     while not stored:
         roots = await people.roots([event.lead_id for event in events])

@@ -88,7 +88,7 @@ class People:
     async def record(
         self, events: Sequence[tuple[str, str]], roots: Sequence[tuple[str, int]], on: Any = None
     ) -> bool:
-        """One call of `record_batch` with the roots given; False where they are not so any more."""
+        """One call of `record_rulings` with the roots given; False where they are not so any more."""
         offset = next(self._offsets)
         rulings = [
             _ruling(event_id, lead, Root(*root), offset)
