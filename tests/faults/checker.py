@@ -40,6 +40,8 @@ class Promise:
     """What a run promises beyond the rest."""
 
     exactly_once: bool = True
+    unpublishable: frozenset[tuple[str, str]] = frozenset()
+    """Events that are stored and too large to be published: each has a dead letter of its stage publish instead."""
     recovery_s: float = RECOVERY_S
     rss_mb: float = MOST_RSS_MB
     lateness_ms: int = LATENESS_MS
@@ -102,6 +104,8 @@ def _one_verdict(evidence: Evidence) -> Iterator[str]:
 
 def _published_once(history: History, evidence: Evidence, promise: Promise) -> Iterator[str]:
     seen = Counter(message.key for message in evidence.published)
+    instead = {row.place: row.key for row in evidence.rows if row.key in promise.unpublishable}
+    seen.update(instead[place] for place in evidence.letters if place in instead)
     for row in evidence.rows:
         times = seen[row.key]
         if times == 0 and not row.deleted:
@@ -111,7 +115,7 @@ def _published_once(history: History, evidence: Evidence, promise: Promise) -> I
     letters = Counter(evidence.letters)
     if promise.exactly_once:
         yield from (f"{place} has {n} letters" for place, n in letters.items() if n > 1)
-    good = {sent.place for sent in history.sent if sent.asks is not None}
+    good = {sent.place for sent in history.sent if sent.asks is not None} - instead.keys()
     yield from (f"{place} is good and has a dead letter" for place in letters if place in good)
 
 

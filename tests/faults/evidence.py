@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import redis
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from processor.demo.recount import recount
+from processor.io.kafka import Partition
+from processor.io.kafka_committed import committed as stands
 from tests import harness
 from tests.faults.history import History
 
@@ -154,7 +156,7 @@ async def committed(
     )
     await consumer.start()
     try:
-        return {lane: await consumer.committed(TopicPartition(*lane)) or 0 for lane in lanes}
+        return {lane: await stands(consumer, world.group, Partition(*lane)) or 0 for lane in lanes}
     finally:
         await consumer.stop()
 

@@ -83,7 +83,7 @@ class Result:
 
 
 _ROWS: list[Row] = []
-MODULES = ("worker",)
+MODULES = ("worker", "kafka")
 
 
 def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:
