@@ -42,6 +42,8 @@ class Promise:
     exactly_once: bool = True
     passes: int = 1
     """How often the input was processed from its start: each pass publishes the same once more."""
+    unpublishable: frozenset[tuple[str, str]] = frozenset()
+    """Events that are stored and too large to be published: each has a dead letter of its stage publish instead."""
     recovery_s: float = RECOVERY_S
     rss_mb: float = MOST_RSS_MB
     lateness_ms: int = LATENESS_MS
@@ -104,6 +106,8 @@ def _one_verdict(evidence: Evidence) -> Iterator[str]:
 
 def _published_once(history: History, evidence: Evidence, promise: Promise) -> Iterator[str]:
     seen = Counter(message.key for message in evidence.published)
+    instead = {row.place: row.key for row in evidence.rows if row.key in promise.unpublishable}
+    seen.update(instead[place] for place in evidence.letters if place in instead)
     for row in evidence.rows:
         times = seen[row.key]
         if times == 0 and not row.deleted:
@@ -115,7 +119,7 @@ def _published_once(history: History, evidence: Evidence, promise: Promise) -> I
         yield from (
             f"{place} has {n} letters" for place, n in letters.items() if n > promise.passes
         )
-    good = {sent.place for sent in history.sent if sent.asks is not None}
+    good = {sent.place for sent in history.sent if sent.asks is not None} - instead.keys()
     yield from (f"{place} is good and has a dead letter" for place in letters if place in good)
 
 

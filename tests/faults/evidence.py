@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import redis
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from processor.demo.recount import recount
+from processor.io.kafka import Partition
+from processor.io.kafka_committed import Member
 from tests import harness
 from tests.faults.history import History
 
@@ -156,12 +157,10 @@ async def committed(
     world: harness.World, lanes: Iterable[tuple[str, int]]
 ) -> dict[tuple[str, int], int]:
     """The group's offset of each lane."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=world.kafka, group_id=world.group, enable_auto_commit=False
-    )
+    consumer = Member(bootstrap_servers=world.kafka, group_id=world.group, enable_auto_commit=False)
     try:
         await consumer.start()
-        return {lane: await consumer.committed(TopicPartition(*lane)) or 0 for lane in lanes}
+        return {lane: await consumer.committed(Partition(*lane)) or 0 for lane in lanes}
     finally:
         await consumer.stop()
 

@@ -154,16 +154,30 @@ class Field:
         value = {"org_unit": org_unit, "target_lead_id": target, "kind": kind}
         body = json.dumps({**value, "source_lead_ids": list(sources)}).encode()
         record = Record(0, time.time_ns() // 1_000_000, org_unit.encode(), body)
+        await self.produce(self.world.merges, [(record, asked)])
+
+    async def produce(
+        self, topic: str, wave: list[tuple[Record, Asked | None]] | list[tuple[Record, Merge]]
+    ) -> None:
+        """Records of a row's own; all acknowledged when it returns."""
         async with self._producer() as producer:
-            await self._produce(producer, self.world.merges, [(record, asked)])
+            await self._produce(producer, topic, wave)
 
     async def strike(self, point: str, action: str) -> harness.Worker:
         """Arms a point; the worker that was struck there."""
-        told, armed = self.folder / "struck", self.folder / "armed"
-        told.unlink(missing_ok=True)
+        self.arm(point, action)
+        return await self.struck()
+
+    def arm(self, point: str, action: str) -> None:
+        """The next worker that passes the point is struck."""
+        (self.folder / "struck").unlink(missing_ok=True)
         whole = self.folder / "arming"
         whole.write_text(f"{point} {action}")
-        whole.replace(armed)
+        whole.replace(self.folder / "armed")
+
+    async def struck(self) -> harness.Worker:
+        """The worker that was struck at the point that is armed."""
+        told = self.folder / "struck"
         await harness.until(told.exists, STRIKE_S)
         pid = int(told.read_text())
         return next(worker for worker in self.workers if worker.process and worker.pid == pid)

@@ -105,6 +105,18 @@ class History:
             found[lane] = max(found.get(lane, 0), sent.offset + 1)
         return found
 
+    def bad(self) -> list[Sent]:
+        """Records of the raw topic that ask for nothing good."""
+        return [sent for sent in self.sent if sent.asks is None]
+
+    def forget(self, topic: str, partition: int, first: int, upto: int) -> int:
+        """Of records that were deleted before anybody read them nothing is expected; how many they were."""
+        gone = [
+            s for s in self.sent if s.place[:2] == (topic, partition) and first <= s.offset < upto
+        ]
+        self.sent = [sent for sent in self.sent if sent not in gone]
+        return len(gone)
+
     def merges(self) -> list[Merge]:
         """In the order in which they take effect: they stand on one partition."""
         found = [sent for sent in self.sent if isinstance(sent.asks, Merge)]

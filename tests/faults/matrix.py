@@ -84,7 +84,7 @@ class Result:
 
 _ROWS: list[Row] = []
 MODULES = (
-    *("worker", "redis", "postgres", "disk", "input", "merges"),
+    *("worker", "kafka", "redis", "postgres", "disk", "input", "merges"),
     *("load", "large", "rebalance"),
 )
 

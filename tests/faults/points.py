@@ -1,12 +1,14 @@
 """Where a worker may be struck: named points between any two of its steps.
 
 A test writes ``POINT ACTION`` into the file ``armed`` of a folder that its workers share.  The first worker to come by, once it
-has processed some batches, takes the file away, leaves its process id in ``struck`` and does it: a signal to itself, or a sleep.
+has processed some batches, takes the file away, leaves its process id in ``struck`` and does it: a signal to itself, a sleep, or,
+as ``HOLD:SECONDS``, a sleep that no cancellation ends.
 """
 
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,8 +59,18 @@ class Points:
         told.replace(self._folder / "struck")
         if action.startswith("SIG"):
             os.kill(os.getpid(), signal.Signals[action])
+        elif action.startswith("HOLD:"):
+            await _held(float(action.removeprefix("HOLD:")))
         else:
             await asyncio.sleep(float(action))
+
+
+async def _held(seconds: float) -> None:
+    """As code that swallows its cancellation."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(left)
 
 
 class PointedEvents(Events):

@@ -13,8 +13,10 @@ from enum import Enum
 from typing import TypeAlias
 
 PRODUCE, OFFSET_COMMIT, INIT_PRODUCER_ID, TXN_OFFSETS, END_TXN = 0, 8, 22, 28, 26
+OFFSET_FETCH, JOIN_GROUP, TXN_PARTITIONS, TXN_GROUP = 9, 11, 24, 25
 """Kafka's API keys that faults aim at."""
 _CHUNK = 1 << 16
+_SLICE_S = 0.1
 
 
 class Fate(Enum):
@@ -25,10 +27,13 @@ class Fate(Enum):
     """The connection ends before the server hears of it."""
     LOSE_REPLY = "lose reply"
     """The server does it; the connection ends instead of the answer."""
+    HOLD = "hold"
+    """It goes into `Proxy.held`, and nothing is heard on the connection any more: for whoever has it `delivered` later."""
 
 
-Judge: TypeAlias = Callable[[int, bytes], Fate]
-"""Given a Kafka API key and the request's frame, or 0 and a chunk of any other protocol."""
+Judge: TypeAlias = Callable[[int, bytes], Fate | bytes]
+"""Given a Kafka API key and the request's frame, or 0 and a chunk of any other protocol.  Bytes, of Kafka alone: the server does
+it, and this frame is answered instead."""
 
 
 @dataclass
@@ -43,7 +48,8 @@ class Proxy:
     """0: as fast as can be."""
     judge: Judge | None = None
     done: Counter[str] = field(default_factory=Counter)
-    """How often something bit: connections, cut, refused, lose reply, delayed, bytes."""
+    """How often something bit: connections, cut, refused, lose reply, hold, answered, delayed, bytes."""
+    held: list[bytes] = field(default_factory=list)
     port: int = 0
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
     _refuses: bool = False
@@ -115,7 +121,19 @@ class Proxy:
             await asyncio.sleep(self.delay_s)
         if self.bytes_per_s:
             self.done["throttled"] += 1
-            await asyncio.sleep(len(data) / self.bytes_per_s)
+        left = float(len(data))
+        while self.bytes_per_s and left > 0:  # who heals the proxy waits for nothing
+            await asyncio.sleep(min(_SLICE_S, left / self.bytes_per_s))
+            left -= _SLICE_S * self.bytes_per_s
+
+    async def deliver(self, frame: bytes) -> bytes:
+        """Lets the server hear of a held request at last; its answer, which nobody waits for any more."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            writer.write(frame)
+            return await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
+        finally:
+            writer.close()
 
 
 class _Ended(Exception):
@@ -127,8 +145,8 @@ class _Pipe:
     """Both directions of one connection."""
 
     proxy: Proxy
-    asked: dict[int, Fate]
-    """By correlation id, of Kafka's requests that are not answered yet."""
+    asked: dict[int, bytes]
+    """By correlation id, of Kafka's requests that are not answered yet: what is answered instead, nothing where the answer is lost."""
     loses: bool = False
     """The next reply of another protocol is lost."""
 
@@ -138,24 +156,33 @@ class _Pipe:
             key, correlation = struct.unpack_from(">hxxi", data, 4) if self.proxy.kafka else (0, 0)
             fate = self.proxy.judge(key, data) if self.proxy.judge else Fate.PASS
             if fate is not Fate.PASS:
-                self.proxy.done[fate.value] += 1
+                self.proxy.done[fate.value if isinstance(fate, Fate) else "answered"] += 1
             if fate is Fate.CUT:
                 raise _Ended
-            if fate is Fate.LOSE_REPLY and self.proxy.kafka:
-                self.asked[correlation] = fate
+            if fate is Fate.HOLD:
+                self.proxy.held.append(data)
+                await self._hangs(reader)
+            if isinstance(fate, bytes) or (fate is Fate.LOSE_REPLY and self.proxy.kafka):
+                self.asked[correlation] = fate if isinstance(fate, bytes) else b""
             self.loses = self.loses or fate is Fate.LOSE_REPLY
             await self._send(data, writer)
+        raise _Ended
+
+    async def _hangs(self, reader: asyncio.StreamReader) -> None:
+        """Until the client gives the connection up."""
+        while await reader.read(_CHUNK):
+            pass
         raise _Ended
 
     async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """From the server to the client."""
         while data := await self._read(reader):
-            lost = self.loses
+            said = b"" if self.loses and not self.proxy.kafka else data
             if self.proxy.kafka:
-                lost = self.asked.pop(struct.unpack_from(">i", data, 4)[0], None) is not None
-            if lost:
+                said = self.asked.pop(struct.unpack_from(">i", data, 4)[0], data)
+            if not said:
                 raise _Ended
-            await self._send(data, writer)
+            await self._send(said, writer)
         raise _Ended
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:

@@ -38,3 +38,19 @@ async def frozen(field: Field) -> Bitten:
             await zombie.ready(60)
     field.heal()
     return Bitten(field.logged("lane_fenced"), "times fenced")
+
+
+@row("worker frozen before it fences its predecessors, woken when others have its lanes")
+async def zombie_that_fences(field: Field) -> Bitten:
+    """It fences the rightful owner when it wakes; that one joins again."""
+    await field.start(2)
+    async with field.sending(rate=300):
+        for _ in range(2):
+            field.arm("before_start", "SIGSTOP")
+            field.launch()
+            zombie = await field.struck()
+            await asyncio.sleep(FROZEN_S)
+            os.kill(zombie.pid, signal.SIGCONT)
+            await zombie.ready(60)
+    field.heal()
+    return Bitten(field.logged("lane_fenced"), "times fenced")

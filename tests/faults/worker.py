@@ -1,13 +1,14 @@
 """The worker of the product, whole, which can be struck at named points: ``python -m tests.faults.worker``.
 
 Its composition is the product's; only the classes of two parts and of the sinks are their pointed heirs.  `MUTANT` names one of
-`tests.faults.mutants` to show that the checker would find it.
+`tests.faults.mutants` to show that the checker would find it.  `SKEW_S` is how far its wall clock is ahead.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -42,6 +43,7 @@ QUICK = Tuning(
 def main(environment: Mapping[str, str]) -> int:
     """The exit code, as the command's."""
     telemetry.configure_logging("json")
+    _skew(float(environment.get("SKEW_S", "0")))
     points = Points(environment)
     PointedEvents.points = PointedWindows.points = points
     point_merges(points, int(environment.get("MOVE_ROWS", "0")))
@@ -67,6 +69,14 @@ def main(environment: Mapping[str, str]) -> int:
     except StartRefused as refused:
         sys.stderr.write(f"{refused}\n")
         return 2
+
+
+def _skew(seconds: float) -> None:
+    """The wall clock of this process alone is so far ahead; its monotonic one goes as it goes."""
+    read: Callable[[], int] = time.time_ns
+    ahead = int(seconds * 1e9)
+    setattr(time, "time_ns", lambda: read() + ahead)  # noqa: B010 - for this process alone
+    setattr(time, "time", lambda: (read() + ahead) / 1e9)  # noqa: B010
 
 
 if __name__ == "__main__":
