@@ -52,7 +52,7 @@ class Tuning(Struct, frozen=True):
     """How soon added partitions are seen."""
     fetch_wait_ms: int = 100
     """An idle fetch holds back the ones of other partitions on the same broker for this long."""
-    batch_records: int = 2_500
+    batch_records: int = 4_000
     batch_bytes: int = 8 << 20
     partition_fetch_bytes: int = 2 << 20
     held_bytes: int = 32 << 20
