@@ -12,7 +12,7 @@ import pytest
 from tests import harness
 from tests.faults.checker import Violation
 from tests.faults.field import Field
-from tests.faults.history import FILTERS, LEADS
+from tests.faults.history import FILTERS, LEADS, Load
 from tests.faults.matrix import field_of
 from tests.faults.mutants import MERGE_WITHOUT_LOCK, SLOW_COMMITS
 from tests.faults.servers import FaultStack
@@ -20,7 +20,7 @@ from tests.faults.servers import FaultStack
 pytestmark = [pytest.mark.e2e, pytest.mark.fault, pytest.mark.timeout(120)]
 EVENTS = 1_500
 FROZEN_S = 6.0
-"""Longer than the session of the workers; than their transactions too, where those are not made longer."""
+"""Longer than the session of the workers and than their transactions."""
 
 Run = Callable[[Field], Awaitable[None]]
 
@@ -50,13 +50,13 @@ async def woken_before_its_transaction(field: Field) -> None:
         await zombie.ready(60)
 
 
-async def woken_inside_its_transaction(field: Field) -> None:
-    """Frozen with the offset in its open transaction; it wakes while its successor is about to start a producer."""
-    field.environment["TRANSACTION_MS"] = "20000"
+async def woken_before_it_is_fenced(field: Field) -> None:
+    """Frozen with a batch stored and not published; it wakes while its successor is about to start a producer."""
+    field.load = Load(field.seed, partitions=1)  # so both have to do with the same lane
     await field.start(2)
     async with field.sending(EVENTS, 200):
-        zombie = await field.strike("after_offsets", "SIGSTOP")
-        await field.strike("before_start", "4")
+        zombie = await field.strike("after_write", "SIGSTOP")
+        await field.strike("before_start", "1.2")
         os.kill(zombie.pid, signal.SIGCONT)
         await zombie.ready(60)
 
@@ -94,7 +94,7 @@ async def merged_without_lock(field: Field) -> None:
 KILLS = {
     "offsets before outputs": (killed_after_commit, "I4"),
     "no fencing": (woken_before_its_transaction, "I4"),
-    "seek before the producer starts": (woken_inside_its_transaction, "I4"),
+    "seek before the producer starts": (woken_before_it_is_fenced, "I4"),
     "facts before the commit": (calm, "I6"),
     "what was decided is published": (redelivered_under_other_filters, "I3"),
 }

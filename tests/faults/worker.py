@@ -10,8 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from msgspec.structs import replace
-
 from processor import composition, telemetry
 from processor.failures import StartRefused
 from processor.io.kafka import DEFAULT_TUNING, Partition, Tuning
@@ -55,8 +53,6 @@ def main(environment: Mapping[str, str]) -> int:
     setattr(composition, "Windows", PointedWindows)  # noqa: B010
     mutant = MUTANTS.get(environment.get("MUTANT", ""))
     tuning = DEFAULT_TUNING if environment.get("TUNING") == "product" else QUICK
-    transaction_ms = int(environment.get("TRANSACTION_MS", tuning.transaction_ms))
-    tuning = replace(tuning, transaction_ms=transaction_ms)
     try:
         return asyncio.run(
             serve(
