@@ -46,6 +46,7 @@ class Batches:
     """One producer: packs messages, sends the batches and knows when they are acknowledged."""
 
     def __init__(self, outlet: Outlet, source: Partition, transactional_id: str | None) -> None:
+        self._made_for = outlet.limits.known
         size = min(outlet.cluster.tuning.produce_bytes, outlet.limits.smallest)
         self.producer: AIOKafkaProducer = outlet.cluster.producer(size, transactional_id)
         self._outlet = outlet
@@ -122,8 +123,9 @@ class Batches:
         return instead
 
     async def _refused_size(self) -> Failure:
-        """A limit that was lowered since it was read, or a dead end."""
-        if await self._outlet.limits.refresh():
+        """A limit that was lowered since the producer was made, whichever lane has noticed it first, or a dead end."""
+        await self._outlet.limits.refresh()
+        if self._outlet.limits.known != self._made_for:
             return Retryable("kafka", "an output topic's max.message.bytes was changed")
         return Stopped(
             "an output topic refuses the size of a batch that keeps its max.message.bytes"

@@ -60,16 +60,19 @@ class Limits:
         """Batches of this size fit into every output topic."""
         return min(self._max_bytes.values())
 
-    async def read(self, admin: AIOKafkaAdminClient) -> bool:
-        """Asks the cluster; whether anything has changed since the last time."""
-        before = self._max_bytes
-        self._max_bytes = await _max_message_bytes(admin, self.topics)
-        return self._max_bytes != before
+    @property
+    def known(self) -> Mapping[str, int]:
+        """What the cluster said last; `read` leaves it as it is and puts another one in its place."""
+        return self._max_bytes
 
-    async def refresh(self) -> bool:
+    async def read(self, admin: AIOKafkaAdminClient) -> None:
+        """Asks the cluster."""
+        self._max_bytes = await _max_message_bytes(admin, self.topics)
+
+    async def refresh(self) -> None:
         """As `read`, with a connection of its own; raises `Retryable`."""
         async with connected(self._cluster) as admin, translated(10):
-            return await self.read(admin)
+            await self.read(admin)
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:

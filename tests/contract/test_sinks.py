@@ -1,0 +1,48 @@
+"""What becomes of batches that a topic refuses, with the producers of a worker's lanes on a real broker."""
+
+from contextlib import AsyncExitStack
+
+import pytest
+
+from processor.failures import Retryable
+from processor.io.kafka import Cluster, Partition, connected
+from processor.io.kafka_sink import Outlet, Transactional
+from processor.io.kafka_topics import Limits
+from processor.pure.types import Message, Outcome
+from tests.e2e.operating import configure
+from tests.harness import World
+
+pytestmark = pytest.mark.contract
+BATCH = [b"x" * 9_000, b"x" * 9_000]
+
+
+async def sinks(world: World, closing: AsyncExitStack, count: int) -> list[Transactional]:
+    """Those of so many lanes, which share what they know of limits."""
+    cluster = Cluster(world.settings())
+    limits = Limits(cluster, [world.enriched])
+    async with connected(cluster) as admin:
+        await limits.read(admin)
+    outlet = Outlet(cluster, limits, lambda message: message)
+    made = [Transactional(outlet, Partition(world.raw, number)) for number in range(count)]
+    for sink in made:
+        await sink.start()
+        closing.push_async_callback(sink.discard)
+    return made
+
+
+def outcome(world: World, partition: int) -> Outcome:
+    """Two messages, which fit together into what a topic takes by default."""
+    return Outcome([Message(world.enriched, b"k", v, (), 0, partition, None) for v in BATCH], 1)
+
+
+async def test_every_lane_is_to_try_again_where_a_topic_takes_less_than_it_did(
+    world: World,
+) -> None:
+    """Also the second one that is refused: that the first one has asked anew is no reason to give up."""
+    await world.create_topics(2)
+    async with AsyncExitStack() as closing:
+        lanes = await sinks(world, closing, 2)
+        await configure(world, world.enriched, max_message_bytes="16384")
+        for number, lane in enumerate(lanes):
+            with pytest.raises(Retryable, match=r"max\.message\.bytes was changed"):
+                await lane.publish(outcome(world, number))
