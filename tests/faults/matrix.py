@@ -83,7 +83,7 @@ class Result:
 
 
 _ROWS: list[Row] = []
-MODULES = ("worker", "kafka")
+MODULES = ("worker", "kafka", "kafka_wire", "kafka_topics")
 
 
 def row(name: str, *, optional: bool = False) -> Callable[[Inject], Inject]:
