@@ -84,7 +84,17 @@ class Result:
 
 _ROWS: list[Row] = []
 MODULES = (
-    *("worker", "kafka", "redis", "postgres", "disk", "input", "merges"),
+    *(
+        "worker",
+        "kafka",
+        "kafka_wire",
+        "kafka_topics",
+        "redis",
+        "postgres",
+        "disk",
+        "input",
+        "merges",
+    ),
     *("load", "large", "rebalance"),
 )
 

@@ -1,13 +1,20 @@
-"""The broker stops and comes back, and somebody takes a lane's transactional id."""
+"""The broker stops, dies and comes back, and somebody takes a lane's transactional id."""
 
 import asyncio
 from functools import partial
 
 from processor.io.kafka import Partition
 from tests import harness
-from tests.faults.broker import caught_up, hijack
+from tests.faults.broker import busy, caught_up, crowded, hijack, kill_broker
+from tests.faults.checker import Promise
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.matrix import Bitten, row
+from tests.faults.points import PUBLISHING
+
+HELD_S = "1.5"
+"""Less than a transaction may take: whoever was held goes on with a producer whose broker is gone."""
+CROWD = 30, 30
+"""Topics, and partitions of each, that a loaded broker holds beside."""
 
 
 @row("transactional id of lanes hijacked 8 times")
@@ -48,3 +55,42 @@ async def stopped(field: Field) -> Bitten:
 
 def _away(field: Field, before: int) -> bool:
     return field.logged("dependency_away") > before
+
+
+@row("broker killed in each of 5 steps of a transaction")
+async def died(field: Field) -> Bitten:
+    """A worker stands in the step while the broker dies, and goes on when it is back or not."""
+    return await _killed_in(field, PUBLISHING)
+
+
+@row("at_least_once: broker killed between outputs and offset, three times")
+async def died_at_least_once(field: Field) -> Bitten:
+    """What was acknowledged before the offset was committed comes again."""
+    field.environment["PROCESSING_GUARANTEE"] = "at_least_once"
+    field.promise = Promise(exactly_once=False)
+    return await _killed_in(field, ("mid_sends", "after_sends", "after_commit"))
+
+
+async def _killed_in(field: Field, points: tuple[str, ...]) -> Bitten:
+    await field.start(2)
+    async with field.sending(rate=500):
+        for point in points:
+            await field.strike(point, HELD_S)
+            await kill_broker(field)
+            await caught_up(field)
+    field.heal()
+    return Bitten(field.logged("dependency_away"), "times Kafka was away")
+
+
+@row("broker of 900 partitions killed twice while every core is busy")
+async def loaded(field: Field) -> Bitten:
+    """Its coordinators load for long, one after the other: nobody may take their silence for an answer."""
+    await field.start(2)
+    async with crowded(field, *CROWD), field.sending(rate=500):
+        for point in ("after_offsets", "after_commit"):
+            async with busy(2):
+                await field.strike(point, "0.2")
+                await kill_broker(field)
+                await caught_up(field)
+    field.heal()
+    return Bitten(field.logged("dependency_away"), "times Kafka was away")

@@ -3,13 +3,24 @@
 import asyncio
 import os
 import signal
+import time
+from functools import partial
 
+from tests import harness
+from tests.faults.checker import Promise
 from tests.faults.field import Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.points import PROCESSING, PUBLISHING
 
 FROZEN_S = 6.0
 """Longer than the session and the transaction of the workers here."""
+DEAF_S = 20
+"""Longer than the rebalance, and than a worker waits for a lane that it has cancelled."""
+DRAINED_S = 30.0
+DAY_S = 86_400
+BATCHES = 20
+AT_LEAST_ONCE = (*PROCESSING, "mid_sends", "after_sends", "after_commit")
+"""The points there are without a transaction."""
 
 
 @row("worker killed at each of 10 points")
@@ -54,3 +65,88 @@ async def zombie_that_fences(field: Field) -> Bitten:
             await zombie.ready(60)
     field.heal()
     return Bitten(field.logged("lane_fenced"), "times fenced")
+
+
+@row("lane that outlasts its partition's revocation, deaf to its cancellation")
+async def slow_revoke(field: Field) -> Bitten:
+    """Its worker is evicted; what it publishes in the end is fenced."""
+    await field.start(2)
+    async with field.sending(rate=300):
+        await field.strike("after_record", f"HOLD:{DEAF_S}")
+        late = field.launch()
+        await late.ready(60)
+        await harness.until(lambda: field.logged("lane_fenced"), 60)
+    field.heal()
+    return Bitten(field.logged("lane_fenced"), "times fenced")
+
+
+@row("SIGTERM under load: drained in time, nothing redelivered")
+async def drained(field: Field) -> Bitten:
+    """Members come and go in order; no transaction is ever aborted."""
+    await field.start(2)
+    async with field.sending():
+        for leaves in range(3):
+            await field.start(1)
+            begun = time.monotonic()
+            assert await field.workers[leaves].stop() == 0
+            assert time.monotonic() - begun < DRAINED_S
+    field.heal()
+    await field.settle()
+    topic = field.world.enriched
+    whole = len(await harness.read_topic(field.world.kafka, topic, "read_uncommitted"))
+    seen = len(await harness.read_topic(field.world.kafka, topic))
+    assert whole == seen, f"{whole - seen} messages were published and taken back"
+    return Bitten(field.logged("worker_drained"), "workers drained")
+
+
+@row("wall clock of one of two workers a day ahead, then a day behind")
+async def clock_skew(field: Field) -> Bitten:
+    """Event time decides; the two share leads' windows by turns, since lanes change hands."""
+    await field.start(1)
+    async with field.sending():
+        for skew in (DAY_S, -DAY_S):
+            (skewed,) = await field.start(1, SKEW_S=str(skew))
+            await harness.until(partial(_works, skewed), 30)
+            assert await skewed.stop() == 0
+    field.heal()
+    return Bitten(field.logged("worker_drained"), "workers with another day")
+
+
+async def _works(worker: harness.Worker) -> bool:
+    """It has decided some batches."""
+    return (await worker.metrics()).get("processor_batch_events_count", 0) > BATCHES
+
+
+@row("at_least_once: worker killed at each of 8 points")
+async def killed_at_least_once(field: Field) -> Bitten:
+    """What was sent and not committed comes again, with the verdicts it had."""
+    _at_least_once(field)
+    await field.start(2)
+    async with field.sending():
+        for point in AT_LEAST_ONCE:
+            dead = await field.strike(point, "SIGKILL")
+            assert await dead.ended() == -signal.SIGKILL
+            field.launch()
+    field.heal()
+    gone = sum(worker.returncode == -signal.SIGKILL for worker in field.workers)
+    return Bitten(gone, "workers killed")
+
+
+@row("at_least_once: worker frozen past its session, then woken")
+async def frozen_at_least_once(field: Field) -> Bitten:
+    """The zombie publishes once more what the other one has published; its commit is refused."""
+    _at_least_once(field)
+    await field.start(2)
+    async with field.sending(rate=300):
+        for point in ("after_record", "mid_sends", "after_sends"):
+            zombie = await field.strike(point, "SIGSTOP")
+            await asyncio.sleep(FROZEN_S)
+            os.kill(zombie.pid, signal.SIGCONT)
+            await zombie.ready(60)
+    field.heal()
+    return Bitten(field.logged("lane_fenced"), "times fenced")
+
+
+def _at_least_once(field: Field) -> None:
+    field.environment["PROCESSING_GUARANTEE"] = "at_least_once"
+    field.promise = Promise(exactly_once=False)
