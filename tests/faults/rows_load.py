@@ -24,12 +24,12 @@ POISON = 40_000
 WAVES = 16
 FLAT = 1.15
 """What the second half of the waves may take more than the first."""
-HELD_TO = 25
+HELD_TO = 100
 """A throttled worker runs for one part in so many of the time."""
-TURN_S = 0.25
+TURN_S = 1.0
 OVERLOAD_S = 60.0
 OVERLOAD = 10
-MEASURED = 500
+MEASURED = 2_000
 HALF_AS_FAST = 2.0
 HOT_SHARE = 0.9
 BLOCKED_US = 500_000
