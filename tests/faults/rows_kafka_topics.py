@@ -108,6 +108,7 @@ async def dead_end(field: Field) -> Bitten:
     path = await field.through("kafka")
     await field.start(2)
     async with field.sending(rate=500):
+        await caught_up(field)
         path.judge = partial(_to_dead, field.world.dead.encode())
         await harness.until(partial(_waits, field), 30)
         await asyncio.sleep(WAITS_S)

@@ -205,6 +205,7 @@ async def slow(field: Field) -> Bitten:
     await field.start(2, TUNING="product")
     await harness.until(partial(_settled, field), 60)
     async with field.sending(rate=500):
+        await caught_up(field)
         before = await field.metric("processor_rebalances_total")
         path.delay_s = 0.3
         await asyncio.sleep(SLOW_S)
