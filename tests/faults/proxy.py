@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 PRODUCE, OFFSET_COMMIT, INIT_PRODUCER_ID, TXN_OFFSETS, END_TXN = 0, 8, 22, 28, 26
 OFFSET_FETCH, JOIN_GROUP, TXN_PARTITIONS, TXN_GROUP = 9, 11, 24, 25
@@ -54,6 +54,7 @@ class Proxy:
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
     _refuses: bool = False
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def connections(self) -> int:
@@ -88,8 +89,16 @@ class Proxy:
         self.delay_s, self.bytes_per_s, self.judge, self._refuses = 0.0, 0.0, None, False
         self.thaw()
 
+    async def ended(self) -> None:
+        """Returns when every connection that was cut is done with."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client, from its beginning to its end."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         self.done["connections"] += 1
         if self._refuses:
             self.done["refused"] += 1
@@ -214,3 +223,4 @@ async def proxied(target: int, port: int = 0, *, kafka: bool = False) -> AsyncIt
         proxy.heal()
         proxy.cut()
         await server.wait_closed()
+        await proxy.ended()

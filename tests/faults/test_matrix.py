@@ -10,7 +10,7 @@ EVENTS = 3_000
 CHOSEN = (
     "worker killed at each of 10 points",
     "transactional id of lanes hijacked 8 times",
-    "broker stopped by SIGTERM and started again, twice",
+    "answer to EndTxn lost, every 5th",
     "Redis flushed 12 times, data and scripts",
     "Redis fails over to a replica that lacks acknowledged writes",
     "Postgres ends all sessions, 25 times",
