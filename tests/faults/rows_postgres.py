@@ -13,10 +13,9 @@ from tests.faults.field import PARTITIONS, Field
 from tests.faults.history import LEADS, ORG_UNITS
 from tests.faults.matrix import Bitten, row
 from tests.faults.proxy import Fate
-from tests.faults.steps import calm, goes_on, unready
+from tests.faults.steps import calm, go_down, goes_on
 from tests.traffic import home
 
-AWAY = "postgres is away"
 ENDED = """
     SELECT count(*) FROM (
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -60,14 +59,7 @@ async def killed(field: Field) -> Bitten:
 async def _down(field: Field, number: signal.Signals) -> Bitten:
     await field.start(2)
     async with field.sending():
-        for _ in range(2):
-            await goes_on(field)
-            field.stack.kill("postgres", number)
-            try:
-                await unready(field, AWAY)
-            finally:
-                await asyncio.to_thread(field.stack.start_one, "postgres")
-        await goes_on(field)
+        await go_down(field, "postgres", number, 2)
     field.heal()
     return Bitten(field.logged("dependency_away"), "times workers waited for it")
 

@@ -1,6 +1,5 @@
 """Redis forgets, dies, hangs, loses what it acknowledged, and is full."""
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +16,13 @@ from tests.faults.field import Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.servers import beside
-from tests.faults.steps import goes_on, stands_still, unready
+from tests.faults.steps import go_down, goes_on, stands_still, unready
 
 AWAY = "redis is away"
 REBUILDS = "processor_window_rebuilds_total"
 FLUSHES = 12
 FROZEN_S = 5.0
-"""Ten times as long as a client waits."""
+"""Longer than a client waits."""
 
 
 def client(url: str) -> Any:
@@ -53,14 +52,7 @@ async def killed(field: Field) -> Bitten:
     """SIGKILL: lanes wait, readiness says so, and all windows are gone when it is back."""
     await field.start(2)
     async with field.sending():
-        for _ in range(3):
-            await goes_on(field)
-            field.stack.kill("redis")
-            try:
-                await unready(field, AWAY)
-            finally:
-                await asyncio.to_thread(field.stack.start_one, "redis")
-        await goes_on(field)
+        await go_down(field, "redis", signal.SIGKILL, 3)
     field.heal()
     return Bitten(field.logged("dependency_away"), "times workers waited for it")
 

@@ -34,6 +34,18 @@ async def unready(field: Field, reason: str) -> None:
     await harness.until(said, UNREADY_S)
 
 
+async def go_down(field: Field, server: str, number: int, times: int) -> None:
+    """A server at work is ended by a signal, workers say that it is away, and it is started again; at last lanes go on."""
+    for _ in range(times):
+        await goes_on(field)
+        field.stack.kill(server, number)
+        try:
+            await unready(field, f"{server} is away")
+        finally:
+            await asyncio.to_thread(field.stack.start_one, server)
+    await goes_on(field)
+
+
 async def calm(field: Field, seconds: float = 3.0) -> None:
     """Returns when the group has not been rebalanced for so long."""
     seen, since = -1.0, time.monotonic()

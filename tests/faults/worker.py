@@ -2,6 +2,7 @@
 
 Its composition is the product's; only the classes of two parts and of the sinks are their pointed heirs.  `MUTANT` names one of
 `tests.faults.mutants` to show that the checker would find it.  `SKEW_S` is how far its wall clock is ahead.
+Times are shortened, so that a fault shows within seconds; `TUNING=product` keeps the product's.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from processor import composition, telemetry
 from processor.failures import StartRefused
-from processor.io.kafka import DEFAULT_TUNING, Partition, Tuning
+from processor.io.kafka import DEFAULT_TUNING, Partition
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Outlet
 from processor.lanes import Lane, Sink
@@ -26,16 +27,7 @@ from tests.faults.points import (
     point_merges,
     pointed_sink,
 )
-
-QUICK = Tuning(
-    session_ms=2_000,
-    rebalance_ms=6_000,
-    transaction_ms=4_000,
-    recheck_ms=300,
-    metadata_ms=1_000,
-    drain_ms=3_000,
-)
-"""Times shortened, so that a fault shows within seconds; ``TUNING=product`` keeps the product's."""
+from tests.faulty_worker import QUICK
 
 
 def main(environment: Mapping[str, str]) -> int:
