@@ -200,7 +200,6 @@ def configure_logging(log_format: Literal["console", "json"]) -> None:
         processors=[*shared, prepare],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

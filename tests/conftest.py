@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from processor.embedded import Stack
 from processor.failures import StartRefused
@@ -99,6 +100,17 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., harness.Worker]]:
     yield start
     for worker in started:
         worker.kill()
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """How this process logs is the test's to set, and as before when it ends."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 class _Heard(logging.Handler):

@@ -27,14 +27,13 @@ KEPT = BREAKS.rstrip("\0")
 """The same without what no text may have."""
 
 
+@pytest.mark.usefixtures("own_logging")
 @pytest.mark.parametrize("log_format", ["console", "json"])
 @pytest.mark.parametrize("logged", ["event", "value", "name", "foreign", "foreign argument"])
 def test_a_log_record_is_one_line(
     log_format: str, logged: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of ours and of libraries, whatever is in it; and no terminal obeys it."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
     configure_logging("json" if log_format == "json" else "console")
     ours, theirs = structlog.get_logger(f"lines.{log_format}"), logging.getLogger("somebody")
     match logged:
@@ -48,7 +47,6 @@ def test_a_log_record_is_one_line(
             theirs.warning(BREAKS)
         case _:
             theirs.warning("said %s", BREAKS)
-    root.handlers[:], root.level = before
     (written,) = capsys.readouterr().err.splitlines()
     assert "Injected" in written
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u202e]", written)
