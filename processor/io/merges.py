@@ -16,8 +16,8 @@ from processor.pure import merge
 from processor.pure.merge import Change, Edge, Forest
 from processor.pure.types import Json, MergeCommand
 
-COUNTABLE = 10_000
-"""Rows of the sources counted while their ingest waits: some ten milliseconds; more are counted after the merge."""
+COUNTABLE = 1_000
+"""Rows of the sources counted while their ingest waits: up to some ten milliseconds; more are counted after the merge."""
 CHUNK = 2_000
 """Rows of a chunk of a move, some 20 µs each on an idle server; the next merge of the org unit waits that long."""
 _DECISIONS = 10

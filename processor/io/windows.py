@@ -7,6 +7,7 @@ All windows of a lead are in one shard, of which a single server has one.  Each 
 cluster loses is lost by its shards alone, and they alone begin again.
 """
 
+import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -74,6 +75,8 @@ class Windows:
         self._past = past
         self._lateness_ms = lateness_ms
         self._sentinels = [f"{LAYOUT}:{{{tag}}}" for tag in server.tags]
+        self._under_way: dict[str, asyncio.Event] = {}
+        """Windows that a lane of this process is building, by their names."""
 
     async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
         """What the committed past says: for each case one answer for each filter it watches."""
@@ -85,8 +88,7 @@ class Windows:
             if not wanted:
                 break
             wanted = await self._read(cases, wanted, (answers, late), now)
-            for chunk in heaps(wanted, _BUILT_A_CALL):
-                await self._build(cases, chunk, now)
+            await self._build_once(wanted, now)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")
         if late:
@@ -187,7 +189,23 @@ class Windows:
         calls = [Call(shard, self._sentinels[shard], args) for shard, args in births.items()]
         return await self._server.run("windows_birth", calls)
 
-    async def _build(self, cases: Sequence[Case], wanted: Sequence[Touched], now: int) -> None:
+    async def _build_once(self, wanted: Sequence[Touched], now: int) -> None:
+        """Builds windows.  What another lane is building already is waited for: a large window is work for all who wait for it."""
+        others = [self._under_way.get(touched.suffix) for touched in wanted]
+        own = [touched for touched, other in zip(wanted, others, strict=True) if other is None]
+        built = asyncio.Event()
+        self._under_way |= {touched.suffix: built for touched in own}
+        try:
+            for chunk in heaps(own, _BUILT_A_CALL):
+                await self._build(chunk, now)
+        finally:
+            for touched in own:
+                del self._under_way[touched.suffix]
+            built.set()
+        for other in {id(other): other for other in others if other}.values():
+            await other.wait()
+
+    async def _build(self, wanted: Sequence[Touched], now: int) -> None:
         """Builds windows from Postgres: marked first, so that nothing committed meanwhile is missed."""
         telemetry.WINDOW_REBUILDS.inc(len(wanted))
         newest = [max(touched.times) for touched in wanted]

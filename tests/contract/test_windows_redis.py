@@ -1,5 +1,6 @@
 """Windows in Redis where it loses things: what is held is bounded, expires and is whole; what is absent is trusted only where it is empty."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -296,6 +297,39 @@ async def test_two_may_build_a_window_at_once(world: RealWorld) -> None:
     before = world.past.built
     assert (await seen_by(world, LONG_AGO)).burst_id in {"a", "b"}
     assert world.past.built == before + 1
+
+
+async def test_lanes_of_a_worker_build_a_window_once(world: RealWorld) -> None:
+    """Who comes while it is built waits for it."""
+    await world.process(world.event("a"))
+    cases = await world.cases(world.event("b"))
+    await world.lose()
+    before = world.past.built
+    async with asyncio.TaskGroup() as lanes:
+        both = [lanes.create_task(world.windows.read(cases)) for _ in range(2)]
+    assert [lane.result()[0][0].count for lane in both] == [1, 1]
+    assert world.past.built == before + 1
+
+
+async def test_a_lane_builds_a_window_that_another_one_fails_to_build(world: RealWorld) -> None:
+    """It waits for it no longer than the other one tries."""
+    await world.process(world.event("a"))
+    cases = await world.cases(world.event("b"))
+    await world.lose()
+
+    async def fails() -> None:
+        raise Retryable("postgres", "no answer")
+
+    async def tried() -> int | str:
+        try:
+            return (await world.windows.read(cases))[0][0].count
+        except Retryable as failure:
+            return failure.reason
+
+    world.past.after_windows = fails
+    async with asyncio.TaskGroup() as lanes:
+        both = [lanes.create_task(tried()) for _ in range(2)]
+    assert {lane.result() for lane in both} == {"no answer", 1}
 
 
 async def test_a_window_lost_while_it_is_built_is_built_again(world: RealWorld) -> None:
