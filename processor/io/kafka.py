@@ -47,7 +47,7 @@ class Tuning(Struct, frozen=True):
     """Kept under the client's request timeout: a rebalance is one long request."""
     transaction_ms: int = 15_000
     retry_ms: int = 20
-    """The first produce of a transaction is always refused once, and each retry waits this long."""
+    """Brokers may refuse the first produce of a transaction while they still verify it; each retry waits this long."""
     metadata_ms: int = 10_000
     """How soon added partitions are seen."""
     fetch_wait_ms: int = 100

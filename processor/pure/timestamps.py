@@ -8,19 +8,22 @@ EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTE_MS = 60_000
+_DAY = timedelta(days=1)
+_DAY_MS, _HOUR_MS, _MINUTE_MS = 86_400_000, 3_600_000, 60_000
 _CACHED = 4096
+_HOUR, _SIXTY = "([01][0-9]|2[0-3])", "([0-5][0-9])"
 _SHAPE = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?"
-    r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+    rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})[Tt]{_HOUR}:{_SIXTY}:{_SIXTY}(?:\.([0-9]+))?"
+    rf"(?:[Zz]|([+-]){_HOUR}:{_SIXTY})"
 )
-# The common forms are read by look-up: a cached minute, ":SS", and up to three decimals before "Z".
+# The common forms are read by look-up: a cached minute, ":SS", and up to three decimals before "Z" or "+00:00".
 _SECONDS = {f":{second:02d}": second * 1000 for second in range(60)}
-_TAILS: dict[str, int] = {"Z": 0} | {
-    f".{part:0{digits}d}Z": part * 10 ** (3 - digits)
+_PARTS: dict[str, int] = {"": 0} | {
+    f".{part:0{digits}d}": part * 10 ** (3 - digits)
     for digits in (1, 2, 3)
     for part in range(10**digits)
 }
+_TAILS = {part + utc: ms for part, ms in _PARTS.items() for utc in ("Z", "+00:00")}
 _DECIMALS = tuple(f".{part:03d}Z" for part in range(1000))
 
 
@@ -47,17 +50,27 @@ def _minute(text: str) -> int:
 
 def _from_any(text: str) -> int | None:
     shape = _SHAPE.fullmatch(text)
-    if shape is None:
+    midnight = _midnight(shape[1]) if shape else None
+    if shape is None or midnight is None:
         return None
-    day, clock, decimals, sign, hours, minutes = shape.groups()
+    hour, minute, second, decimals, sign, *offset = shape.groups()[1:]
+    utc = midnight + _ms(hour, minute) + 1000 * int(second) + int(f"{decimals or '0'}00"[:3])
+    if sign:
+        utc -= _ms(*offset) if sign == "+" else -_ms(*offset)
+    return utc if EARLIEST <= utc <= LATEST else None
+
+
+def _ms(hours: str, minutes: str) -> int:
+    return int(hours) * _HOUR_MS + int(minutes) * _MINUTE_MS
+
+
+@lru_cache(_CACHED)
+def _midnight(day: str) -> int | None:
+    """Of a day that the calendar has."""
     try:
-        local = datetime.fromisoformat(f"{day}T{clock}+00:00")
+        return (datetime.fromisoformat(f"{day}T00:00+00:00") - _EPOCH) // _DAY * _DAY_MS
     except ValueError:
         return None
-    whole: int = (local - _EPOCH) // timedelta(milliseconds=1)
-    offset = (int(hours) * 60 + int(minutes)) * _MINUTE_MS if sign else 0
-    utc = whole + int(f"{decimals or '0'}00"[:3]) - (-offset if sign == "-" else offset)
-    return utc if EARLIEST <= utc <= LATEST else None
 
 
 @lru_cache(_CACHED)
