@@ -157,7 +157,7 @@ class Windows:
             velocity.window_ms,
             velocity.threshold,
             velocity.keep_first,
-            _NEVER if touched.root.epoch else trust,
+            _NEVER if touched.doubted else trust,
             keep_ms + CLOCK_MS,
             self._expire(velocity, now, now),
         ]

@@ -27,11 +27,11 @@ class _Kinds:
     def __init__(self, about: About) -> None:
         self.said: list[Sequence[object]] = []
         self._about = about
-        self._numbers: dict[tuple[str, int, int], int] = {}
+        self._numbers: dict[tuple[str, int, int, bool], int] = {}
 
     def number(self, touched: Touched) -> int:
         """Which of what is said is about the window, from 1."""
-        key = touched.org_unit, touched.velocity.revision, touched.root.epoch
+        key = touched.org_unit, touched.velocity.revision, touched.root.epoch, touched.doubted
         number = self._numbers.get(key)
         if number is None:
             self.said.append((touched.stem, *self._about(touched)))
@@ -44,7 +44,7 @@ def questions(cases: Sequence[Case], part: Sequence[Touched], about: About) -> R
     kinds = _Kinds(about)
     words: list[object] = [kinds.said]
     for touched in part:
-        words += (kinds.number(touched), touched.root.lead_id, _when(touched.times))
+        words += (kinds.number(touched), touched.lead, _when(touched.times))
     return Request(part[0].shard, words, _ids(cases, part))
 
 
@@ -53,7 +53,7 @@ def additions(facts: Sequence[Fact], part: Sequence[Touched], about: About) -> R
     kinds = _Kinds(about)
     words: list[object] = [kinds.said]
     for touched in part:
-        words += (kinds.number(touched), touched.root.lead_id, _when(touched.times))
+        words += (kinds.number(touched), touched.lead, _when(touched.times))
         if touched.velocity.keep_first:
             words.append(_bursts(facts, touched))
     return Request(part[0].shard, words, _ids([fact.case for fact in facts], part))

@@ -11,6 +11,8 @@ from processor.io.past import HELD_A_CALL, Window
 from processor.pure.types import Case, Root, VelocityFilter
 
 T = TypeVar("T")
+EXCEEDING = ":x"
+"""What the scripts append to the name of a window for that of its exceeding events."""
 _LOOKS_A_CALL = 2_500
 """At events in windows, some 5 µs each: others wait for a script."""
 
@@ -51,7 +53,18 @@ class Touched(Struct, gc=False):
     @property
     def suffix(self) -> str:
         """Names the window within a generation; ids hold no NUL."""
-        return self.stem + self.root.lead_id
+        return self.stem + self.lead
+
+    @property
+    def lead(self) -> str:
+        """The lead as the window's name ends: never as that of another lead's exceeding events does."""
+        lead_id = self.root.lead_id
+        return f"{lead_id}\0" if lead_id.endswith(EXCEEDING) else lead_id
+
+    @property
+    def doubted(self) -> bool:
+        """Whether it holds members that were written under another name, before a merge or by an earlier version: absent, it is built."""
+        return self.root.epoch != 0 or self.root.lead_id.endswith(EXCEEDING)
 
     @property
     def stem(self) -> str:

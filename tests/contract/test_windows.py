@@ -197,6 +197,23 @@ async def test_members_of_a_burst_carry_its_id(world: World, lost: bool) -> None
     assert (await seen_by(world, LONG_AGO + 3 * W)).burst_id == "e0"
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("tail", [":x", ":", ":x:x", "\x1f", "\n"])
+async def test_no_window_is_another_leads_exceeding_events(
+    world: World, tail: str, lost: bool
+) -> None:
+    """However a lead's id goes on where that of another one ends."""
+    await world.filters(watching(threshold=1, keep_first=True))
+    longer = f"A{tail}"
+    assert await world.process(world.event("c0", LONG_AGO - 2 * W, lead_id=longer)) == [None]
+    assert await world.process(world.event("d0"), world.event("d1")) == [None, None]
+    if lost:
+        await world.lose()
+    after = [world.event(f"c{n}", LONG_AGO + n, lead_id=longer) for n in (1, 2, 3)]
+    assert await world.process(*after) == [None, None, "inorganic_grouped"]
+    assert await world.process(world.event("d2", LONG_AGO + 3)) == ["inorganic_grouped"]
+
+
 async def test_windows_are_told_apart(world: World) -> None:
     """By org unit, lead and event type."""
     await world.filters(watching(), velocity("other", event_type="form_submit", window_ms=W))

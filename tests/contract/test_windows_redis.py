@@ -108,6 +108,12 @@ async def test_nothing_stored_leaves_an_absent_window_empty(world: RealWorld) ->
     assert await world.sizes()
 
 
+async def test_a_window_that_had_another_name_is_built(world: RealWorld) -> None:
+    """Versions up to 0.1.0 keep windows of leads whose ids end so under a name that is another lead's too."""
+    assert await built_for(world, NOW, "A:x")
+    assert not await built_for(world, NOW, "B:x:")
+
+
 async def test_an_absent_window_is_built_up_to_the_newest_event_stored(world: RealWorld) -> None:
     """What Redis lost is not newer than what was stored when the sentinel was born."""
     await world.process(world.event("e", NOW, lead_id="other"))
