@@ -95,7 +95,12 @@ class Lane:
 
     def __init__(self, partition: Partition, source: Source, shared: Shared) -> None:
         tuning = shared.tuning
-        bounds = inbox.Bounds(tuning.batch_records, tuning.batch_bytes, tuning.record_bytes)
+        bounds = inbox.Bounds(
+            records=tuning.batch_records,
+            weight=tuning.batch_bytes,
+            record_weight=tuning.record_bytes,
+            first_records=min(tuning.first_batch_records, tuning.batch_records),
+        )
         self.partition = partition
         self.state = rules.Lane()
         self.inbox = inbox.Inbox(bounds, shared.budget)
