@@ -1,28 +1,17 @@
-"""``make bench``: what the worker does beside a floor that does nothing but read, copy and write, on the same servers, in turns.
-
-Starts servers with production settings, fills a topic, and lets each contender catch up in each round with the settings it has by
-default.  Every row, message and verdict is compared with a brute force.  Prints medians; writes `bench.json` and `bench.svg`.  Fails
-where anything is wrong.  ``ARGS=latency`` measures latency at a given rate instead.
-"""
+"""``make bench``: what ``processor bench`` measures, kept as `bench.json` and `bench.svg`; ``ARGS=latency`` measures latency at a given rate."""
 
 import argparse
 import asyncio
-import os
-import platform
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from processor import bench
+from processor.bench.contenders import FLOOR, OWN, Contender
+from processor.bench.results import failed, table, write
+from processor.bench.runs import Bench
 from processor.embedded import Stack
 from tests.bench import latency
-from tests.bench.results import Round, table, write
-from tests.bench.runs import AT_LEAST_ONCE, CONTENDERS, EXACTLY_ONCE, Bench
-from tests.bench.traffic import Sent, traffic
-
-AGO_MS = 60_000
-"""Event time ends so long before now."""
 
 
 def main() -> int:
@@ -35,47 +24,35 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="measured, for latency")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench"))
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with Stack(folder / "stack", jvm=(), heap="1g") as stack:
-            measure = _latency if asked.what == "latency" else _throughput
-            return asyncio.run(measure(stack, folder, asked))
+    measure = _latency if asked.what == "latency" else _throughput
+    with bench.servers() as (stack, folder):
+        return measure(stack, folder, asked)
 
 
-async def _throughput(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
-    bench = Bench(stack, folder, _traffic(asked.events))
-    await bench.fill()
-    rounds: list[Round] = []
-    for number in range(asked.rounds):
-        done = {}
-        for contender in CONTENDERS:
-            done[contender.name] = await bench.run(contender)
-            print(f"round {number + 1}: {done[contender.name]}", file=sys.stderr)
-        rounds.append(done)
-    write(asked.out, _machine(), rounds)
-    print(f"{_machine()}, which all servers, the contender and the measurement share;", end=" ")
-    print(f"{asked.events:,} messages, medians of {asked.rounds} rounds.\n\n{table(rounds)}")
-    return int(any(result.wrong for done in rounds for result in done.values()))
+def _throughput(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
+    backlog = Bench(stack, folder, bench.sent(asked.events))
+    rounds = asyncio.run(backlog.rounds((FLOOR, *OWN), asked.rounds))
+    about = bench.about(asked.events, asked.rounds)
+    write(asked.out, "bench", about, rounds)
+    print(f"{about}\n\n{table(rounds)}")
+    return int(failed(rounds))
 
 
-async def _latency(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
-    seconds = asked.seconds + latency.WARM_S
-    sent = list({one.id: one for one in _traffic(2 * seconds * asked.rate)}.values())
-    sent, bench, missing = sent[: seconds * asked.rate], Bench(stack, folder, ()), 0
-    for contender in (EXACTLY_ONCE, AT_LEAST_ONCE):
-        took = await latency.run(bench, contender, sent, asked.rate)
+def _latency(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
+    return asyncio.run(_latencies(Bench(stack, folder, ()), OWN, asked))
+
+
+async def _latencies(
+    site: Bench, contenders: Sequence[Contender], asked: argparse.Namespace
+) -> int:
+    count, missing = (asked.seconds + latency.WARM_S) * asked.rate, 0
+    sent = [*{one.id: one for one in bench.sent(2 * count)}.values()][:count]
+    for contender in contenders:
+        took = await latency.run(site, contender, sent, asked.rate)
         missing += took.missing
         shown = ", ".join(f"{name} {ms:.0f} ms" for name, ms in took.milliseconds.items())
         print(f"{contender.name} at {asked.rate:,} events/s: {shown}; {took.missing} missing")
     return int(missing > 0)
-
-
-def _traffic(events: int) -> Sequence[Sent]:
-    return traffic(events, time.time_ns() // 1_000_000 - events - AGO_MS)
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}"
 
 
 if __name__ == "__main__":
