@@ -19,7 +19,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Contender:
-    """A program that reads the raw topic until SIGTERM, as the variables of a `Site` say."""
+    """A program that reads the raw topic until SIGTERM, as the variables of a `Site` say; `STATE_FOLDER` names one that it may fill."""
 
     name: str
     kind: Kind

@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from processor.bench.checking import wrong
 from processor.bench.contenders import Contender, Kind
+from processor.bench.looking import Look, Seen, looking
 from processor.bench.program import Program
-from processor.bench.site import PARTITIONS, TABLE, Site, execute, own_site
+from processor.bench.site import TABLE, Site, execute, own_site
 from processor.bench.traffic import Sent, filters, verdicts
 from processor.bench.used import cpu, peak_mb
 from processor.embedded import Stack
@@ -41,7 +43,7 @@ class Result:
     kind: str
     events: int
     events_s: float
-    """From the first output to the last message, without what was there at the first look."""
+    """From when it has its partitions to the last message."""
     first_output_s: float
     """From the start of the process."""
     cpu: Mapping[str, float]
@@ -80,11 +82,11 @@ class Bench:
 
     async def run(self, contender: Contender) -> Result:
         """Raises `Failure` where it ends or does not come to an end."""
-        async with self.prepared(contender, self._raw) as (site, program), _watched(site) as ends:
+        async with self.prepared(contender, self._raw) as (site, program), looking(site) as look:
             before = self._used()
             begun = time.monotonic()
             program.start()
-            first, last, seen = await self._caught_up(program, ends)
+            seen = await self._caught_up(program, look)
             spent = {part: s - before[part] for part, s in self._used().items()}
             spent["worker"] = cpu([program.pid])
             memory = peak_mb(program.pid)
@@ -95,8 +97,8 @@ class Bench:
             contender=contender.name,
             kind=contender.kind.value,
             events=events,
-            events_s=(events - seen) / max(last - first, POLL_S),
-            first_output_s=first - begun,
+            events_s=events / (seen.last - seen.assigned),
+            first_output_s=seen.first - begun,
             cpu={part: 1e6 * seconds / events for part, seconds in spent.items()},
             memory_mb=memory,
             wrong=differences,
@@ -114,13 +116,14 @@ class Bench:
             else:
                 await execute(site.postgres, TABLE)
             await execute(self._stack.postgres, "CHECKPOINT")
-            environment = {**site.environment(), **contender.environment}
-            log = self._folder / f"{site.id}.log"
-            program = Program(contender.command, environment, log)
-            try:
-                yield site, program
-            finally:
-                program.kill()
+            with TemporaryDirectory(dir=self._folder) as state:
+                own = {"STATE_FOLDER": state, **contender.environment}
+                log = self._folder / f"{site.id}.log"
+                program = Program(contender.command, {**site.environment(), **own}, log)
+                try:
+                    yield site, program
+                finally:
+                    program.kill()
 
     async def _set_up(self, site: Site) -> None:
         await migrate(site.postgres)
@@ -146,42 +149,17 @@ class Bench:
             for each in sent:
                 await each
 
-    async def _caught_up(self, program: Program, ends: "_Ends") -> tuple[float, float, int]:
-        """When the first output was there, when the last, and how many there were at the first look."""
-        events, begun = len(self._wanted), time.monotonic()
-        first, seen, last, published = 0.0, 0, 0.0, 0
-        while published < events or time.monotonic() < last + QUIET_S:
+    async def _caught_up(self, program: Program, look: Look) -> Seen:
+        """When all messages can be read and nothing more has come for a while."""
+        events, seen = len(self._wanted), Seen()
+        end = time.monotonic() + LONGEST_S
+        while seen.published < events or time.monotonic() < seen.last + QUIET_S:
             program.check()
-            if time.monotonic() > begun + LONGEST_S:
-                raise Failure(f"{published:,} messages of {events:,} after {LONGEST_S:g} s")
-            now, offsets = time.monotonic(), await ends.published()
-            if offsets and not first:
-                first, seen = now, offsets
-            if offsets != published:
-                last, published = now, offsets
+            if time.monotonic() > end:
+                raise Failure(f"{seen.published:,} messages of {events:,} after {LONGEST_S:g} s")
+            await look.at(seen)
             await asyncio.sleep(POLL_S)
-        return first, last, seen
+        return seen
 
     def _used(self) -> dict[str, float]:
         return {part: cpu(own) for part, own in self._pids.items()}
-
-
-@dataclass
-class _Ends:
-    """How far a run is, at little cost to what is measured.  Whoever keeps its promise stores rows before their messages can be read."""
-
-    consumer: AIOKafkaConsumer
-    partitions: Sequence[TopicPartition]
-
-    async def published(self) -> int:
-        """Offsets that can be read, transactions' markers included."""
-        ends = await self.consumer.end_offsets(self.partitions)
-        return sum(ends.values())
-
-
-@asynccontextmanager
-async def _watched(site: Site) -> AsyncIterator[_Ends]:
-    partitions = [TopicPartition(site.enriched, n) for n in range(PARTITIONS)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=site.kafka, isolation_level="read_committed")
-    async with consumer:
-        yield _Ends(consumer, partitions)

@@ -38,6 +38,11 @@ class Site:
         """The topic of verdicts."""
         return f"{self.id}.enriched"
 
+    @property
+    def group(self) -> str:
+        """The consumer group of the contender."""
+        return f"{self.id}.group"
+
     def variables(self) -> Mapping[str, str]:
         """What brings a processor, or whoever reads the same variables, here."""
         return {
@@ -49,7 +54,7 @@ class Site:
             "ENRICHED_TOPIC": self.enriched,
             "DEAD_TOPIC": f"{self.id}.dead",
             "ENGAGEMENT_TOPIC": f"{self.id}.engagement",
-            "CONSUMER_GROUP": f"{self.id}.group",
+            "CONSUMER_GROUP": self.group,
         }
 
     def environment(self) -> dict[str, str]:

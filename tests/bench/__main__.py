@@ -1,4 +1,9 @@
-"""``make bench``: what ``processor bench`` measures, kept as `bench.json` and `bench.svg`; ``ARGS=latency`` measures latency at a given rate."""
+"""``make bench``: what ``processor bench`` measures, and rivals beside it.
+
+All of a comparison take turns over the same messages, and every row, message and verdict is compared with a brute force; what a rival
+does wrong is told, what the floor or the worker does wrong fails.  Writes a JSON and an SVG file for each.  ``latency`` measures at a
+given rate instead.
+"""
 
 import argparse
 import asyncio
@@ -7,39 +12,72 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from processor import bench
-from processor.bench.contenders import FLOOR, OWN, Contender
-from processor.bench.results import failed, table, write
+from processor.bench.contenders import OWN, Contender
+from processor.bench.results import beside, failed, table, write
 from processor.bench.runs import Bench
 from processor.embedded import Stack
+from processor.failures import Failure
 from tests.bench import latency
+from tests.bench.compared import RIVALS, Comparison, comparisons, kept
+from tests.bench.rivals import kstreams
 
 
 def main() -> int:
-    """The exit code: 1 where anything was wrong or missing."""
+    """The exit code: 1 where anything was wrong or missing, 2 where it cannot be measured."""
+    asked = _asked(sys.argv[1:])
+    measure = _latency if asked.what == "latency" else _throughput
+    try:
+        with bench.servers() as (stack, folder):
+            return measure(stack, folder, asked)
+    except Failure as failure:
+        print(f"make bench: {failure}", file=sys.stderr)
+        return 2
+
+
+def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("throughput", "latency"), default="throughput")
-    parser.add_argument("--events", type=int, default=300_000)
+    rivals = f"rivals, with commas between them: {', '.join(RIVALS)}"
+    parser.add_argument("--with", dest="rivals", type=_names, default=[], help=rivals)
+    parser.add_argument("--only", type=_names, default=[], help="the floor and these contenders")
+    parser.add_argument("--events", type=int, help="300,000; with a rival what it needs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=int, default=2_000, help="events a second, for latency")
     parser.add_argument("--seconds", type=int, default=60, help="measured, for latency")
     parser.add_argument("--out", type=Path, default=Path(".cache/bench"))
-    asked = parser.parse_args()
-    measure = _latency if asked.what == "latency" else _throughput
-    with bench.servers() as (stack, folder):
-        return measure(stack, folder, asked)
+    asked = parser.parse_args(arguments)
+    if unknown := {*asked.rivals} - RIVALS.keys():
+        parser.error(f"no rival is called {' or '.join(sorted(unknown))}")
+    return asked
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _throughput(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
-    backlog = Bench(stack, folder, bench.sent(asked.events))
-    rounds = asyncio.run(backlog.rounds((FLOOR, *OWN), asked.rounds))
-    about = bench.about(asked.events, asked.rounds)
-    write(asked.out, "bench", about, rounds)
-    print(f"{about}\n\n{table(rounds)}")
+    wrong = 0
+    for comparison in comparisons(asked.rivals, asked.events, asked.only, folder):
+        wrong |= _compared(comparison, stack, folder, asked)
+    return wrong
+
+
+def _compared(comparison: Comparison, stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
+    """Prints its tables; 1 where anything was wrong."""
+    backlog = Bench(stack, folder, bench.sent(comparison.events), comparison.name)
+    rounds = asyncio.run(backlog.rounds(comparison.contenders, asked.rounds))
+    about = bench.about(comparison.events, asked.rounds)
+    write(asked.out, comparison.name, about, rounds)
+    print(f"{about}\n\n{table(rounds)}\n")
+    if asked.rivals:
+        print(f"{beside(rounds)}\n")
     return int(failed(rounds))
 
 
 def _latency(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
-    return asyncio.run(_latencies(Bench(stack, folder, ()), OWN, asked))
+    exactly_once = kstreams.contenders(folder)[:1] if "kstreams" in asked.rivals else ()
+    contenders = kept((*OWN, *map(kstreams.quick, exactly_once)), asked.only)
+    return asyncio.run(_latencies(Bench(stack, folder, (), "latency"), contenders, asked))
 
 
 async def _latencies(
