@@ -18,6 +18,7 @@ from processor.bench.results import failed, table
 from processor.bench.runs import Bench
 from processor.bench.traffic import Sent, traffic
 from processor.embedded import Stack
+from processor.io.kafka import quietly
 
 AGO_MS = 60_000
 """Event time ends so long before now."""
@@ -37,7 +38,7 @@ def servers() -> Iterator[tuple[Stack, Path]]:
     """With the settings of a long load, and a folder beside their data; both go again."""
     with tempfile.TemporaryDirectory(prefix="processor-bench-") as name:
         folder = Path(name)
-        with Stack(folder / "stack", {}, jvm=(), heap="1g") as stack:
+        with quietly(), Stack(folder / "stack", {}, jvm=(), heap="1g") as stack:
             yield stack, folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from processor.bench.contenders import FLOOR, OWN, Contender
+from processor.failures import StartRefused
 from tests.bench.rivals import faust, kstreams, quix
 
 Rivals: TypeAlias = Callable[[Path], Sequence[Contender]]
@@ -30,7 +31,10 @@ class Comparison:
 def comparisons(
     rivals: Sequence[str], events: int | None, only: Sequence[str], folder: Path
 ) -> Iterator[Comparison]:
-    """One for each number of events, the largest first; `only` leaves out whoever it does not name but the floor."""
+    """One for each number of events, the largest first; `only` leaves out whoever it does not name but the floor.
+
+    Raises `StartRefused` where nobody is left in one.
+    """
     if not rivals:
         yield Comparison("bench", events or ALONE, kept((FLOOR, *OWN), only))
     lengths = {name: events or RIVALS[name][1] for name in rivals}
@@ -41,6 +45,9 @@ def comparisons(
 
 
 def kept(contenders: Sequence[Contender], only: Sequence[str]) -> Sequence[Contender]:
-    """Those named, and the floor; all where none is named."""
-    names = {*only, FLOOR.name} if only else {one.name for one in contenders}
-    return [one for one in contenders if one.name in names]
+    """Those named, and the floor; all where none is named.  Raises `StartRefused` where nobody is left beside the floor."""
+    left = [one for one in contenders if not only or one.name in {*only, FLOOR.name}]
+    if all(one is FLOOR for one in left):
+        names = ", ".join(one.name for one in contenders if one is not FLOOR)
+        raise StartRefused(f"--only names none of {names}")
+    return left

@@ -20,7 +20,8 @@ from processor.bench.traffic import Sent
 from tests.harness_waiting import until
 
 TICK_S = 0.002
-WARM_S = 10
+WARM_S = 20
+"""Not measured: a JIT compiler has most of its work behind it by then."""
 READY_S = 90.0
 LATE_S = 30.0
 """How long the last events are waited for."""
@@ -36,7 +37,7 @@ class Latency:
 
 
 async def run(bench: Bench, contender: Contender, sent: Sequence[Sent], rate: int) -> Latency:
-    """The first 10 s are not measured; all partitions are served by then."""
+    """The first 20 s are not measured; all partitions are served before."""
     async with bench.prepared(contender) as (site, program):
         program.start()
         consumer = AIOKafkaConsumer(

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from processor.bench.contenders import FLOOR, OWN
 from processor.bench.traffic import CONDITIONS, VELOCITY
+from processor.failures import StartRefused
 from tests.bench.compared import ALONE, RIVALS, comparisons, kept
 from tests.bench.rivals.kstreams import JARS
 from tests.bench.rivals.rules import rules
@@ -34,6 +37,12 @@ def test_the_floor_is_in_every_comparison() -> None:
         "floor",
         "at_least_once",
     ]
+
+
+def test_a_comparison_of_the_floor_alone_is_refused() -> None:
+    """A name was misspelt."""
+    with pytest.raises(StartRefused, match="none of exactly_once, at_least_once"):
+        kept((FLOOR, *OWN), ["exactly_twice"])
 
 
 def test_rivals_are_told_the_same_rules(tmp_path: Path) -> None:
