@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from processor.embedded import Stack
-from tests.bench import latency
+from tests.bench import growth, latency, memory
 from tests.bench.results import Round, table, write
 from tests.bench.runs import AT_LEAST_ONCE, CONTENDERS, EXACTLY_ONCE, Bench
 from tests.bench.traffic import Sent, traffic
@@ -27,6 +27,9 @@ AGO_MS = 60_000
 
 def main() -> int:
     """The exit code: 1 where anything was wrong or missing."""
+    others = {"growth": growth.main, "memory": memory.main}
+    if len(sys.argv) > 1 and sys.argv[1] in others:
+        return others[sys.argv[1]](sys.argv[2:])
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("throughput", "latency"), default="throughput")
     parser.add_argument("--events", type=int, default=300_000)
