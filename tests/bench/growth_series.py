@@ -106,14 +106,14 @@ SERIES = (
         "velocity",
         "filters of the type of 45 % of the events, in each org unit",
         [_watching(n) for n in (1, 10, 100, 1_000)],
-        Rule("linear", 1.5),
+        Rule("linear", 2.0),
         2.0,
     ),
     Series(
         "metadata",
         "filters of every type that match nothing, in each org unit",
         [_matching(n) for n in (1, 10, 100, 1_000)],
-        Rule("linear", 1.5),
+        Rule("linear", 2.0),
         2.0,
     ),
     Series(

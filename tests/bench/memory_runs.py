@@ -92,7 +92,7 @@ class Memory:
         return found
 
     async def _measured(self, world: harness.World, worker: harness.Worker) -> None:
-        await worker.ready()
+        await worker.ready(60)
         begun, moved = time.monotonic(), time.monotonic()
         async with _topics(world) as topics, asyncio.TaskGroup() as scope:
             scope.create_task(self._produce(world, topics))
