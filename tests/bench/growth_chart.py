@@ -53,7 +53,7 @@ def _panel(name: str, about: str, points: Sequence[Measured]) -> str:
     body.append(_line(places, [scale(point.micros) for point in points], ALL, 2.5))
     for place, point in zip(places, points, strict=True):
         above = _TOP + scale(point.micros) - 8
-        body.append(_text(place, above, _rounded(point.micros), anchor="middle"))
+        body.append(_text(place, above, f"{point.micros:,.0f}", anchor="middle"))
         body.append(_text(place, _TOP + _TALL + 18, point.label, anchor="middle"))
         said = f"{point.events_s:,.0f}/s"
         body.append(_text(place, _TOP + _TALL + 34, said, anchor="middle", colour="#777777"))
@@ -82,10 +82,6 @@ def _round_step(rough: float) -> float:
     return next(power * by for by in (1, 2, 5, 10) if power * by >= rough)
 
 
-def _rounded(micros: float) -> str:
-    return f"{micros:,.0f}"
-
-
 def _line(places: Sequence[float], heights: Sequence[float], colour: str, width: float) -> str:
     dots = [(place, _TOP + height) for place, height in zip(places, heights, strict=True)]
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in dots)
@@ -110,7 +106,9 @@ def _legend() -> str:
 def _text(
     x: float, y: float, text: str, *, anchor: str = "start", size: float = 11, colour: str = ALL
 ) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}">{escape(text)}</text>'
+    look = f'font-size="{size}" text-anchor="{anchor}" fill="{colour}"'
+    halo = 'stroke="white" stroke-width="3" paint-order="stroke"'  # readable across lines
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look} {halo}>{escape(text)}</text>'
 
 
 def _moved(x: int, y: int, body: str) -> str:

@@ -34,6 +34,8 @@ STORED_AGO_MS = 12 * 3_600_000
 """How long before now what is stored ends."""
 GAP_MS = 3_600_000
 """Between what is stored and the traffic, where its windows are not lost: longer than any of them."""
+_WARM = 10
+"""One in so many messages warms up."""
 _RAW_END_MS = 60_000
 _LATE_MS = 30_000
 """By which the traffic is late."""
@@ -91,19 +93,28 @@ class Growth:
         self._runs += 1
         async with self._database(point) as database:
             world = await self._world(point, database)
-            start_ms = self._start_ms(point)
-            before = await _before(database, point, start_ms)
-            sent = shaped(point.shape, point.events, start_ms, self._runs, before)
+            sent = await self._traffic(point, database)
             async with _working(world, self._folder) as worker:
                 measured = await self._measured(world, worker, point, sent)
             wrong = await _wrong(world, sent)
         await _forget(world)
         return replace(measured, wrong=wrong)
 
+    async def _traffic(self, point: Point, database: str) -> Sequence[Sent]:
+        """A tenth of it is the warm-up; ids of all runs differ."""
+        start_ms = self._start_ms(point)
+        before = await _before(database, point, start_ms)
+        sent = shaped(point.shape, point.events, start_ms, self._runs, before)
+        if not point.known:
+            return sent
+        warm = len(sent) // _WARM
+        recent = shaped(point.shape, warm, start_ms + point.ago_ms, 1_000_000 + self._runs)
+        return [*recent, *sent[: len(sent) - warm]]
+
     async def _measured(
         self, world: harness.World, worker: harness.Worker, point: Point, sent: Sequence[Sent]
     ) -> Measured:
-        warm = len(sent) // 10
+        warm = len(sent) // _WARM
         async with _watched(world, point.partitions) as watched:
             await _send(world, sent[:warm])
             await _until_done(watched, worker, warm)

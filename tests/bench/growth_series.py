@@ -24,6 +24,8 @@ class Point:
     events: int = EVENTS
     ago_ms: int = 0
     """How long before now events occur."""
+    known: bool = False
+    """Leads have windows of now: the warm-up is not so long ago."""
     stored: int = 0
     """Events that are there before."""
     lost: bool = False
@@ -162,7 +164,11 @@ SERIES = (
     Series(
         "backfill",
         "how long ago: beyond what Redis is trusted for",
-        [Point("now", 0), Point("a year", 1, ago_ms=_YEAR_MS)],
+        [
+            Point("now", 0),
+            Point("a year, new leads", 1, ago_ms=_YEAR_MS),
+            Point("a year, known leads", 2, ago_ms=_YEAR_MS, known=True),
+        ],
         Rule("flat", 4.0),
         4.0,
     ),
