@@ -169,7 +169,7 @@ SERIES = (
             Point("a year, new leads", 1, ago_ms=_YEAR_MS),
             Point("a year, known leads", 2, ago_ms=_YEAR_MS, known=True),
         ],
-        Rule("flat", 4.0),
-        4.0,
+        Rule("flat", 2.5),
+        3.0,
     ),
 )
