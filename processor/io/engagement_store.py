@@ -237,20 +237,37 @@ async def _write(connection: Connection, events: Sequence[Organic], change: Chan
 
 
 async def _rank(connection: Connection, change: Change, past: Past) -> None:
-    rows = [
-        (*key, now.events, now.score.week, now.score.total, now.score.rank)
-        for key, now in change.ranked.items()
-    ]
+    together = await _together(connection, change.ranked)
+    rows = [(*key, *_row(now, together.get(key))) for key, now in change.ranked.items()]
     more: Counter[str] = Counter()
     for key, now in change.ranked.items():
         known = past.ranked.get(key)
         more[key[0]] += bool(now.events) - bool(known and known.events)
     if rows:
-        await connection.execute(QUERIES["rank_leads"], *_columns(rows, 6))
+        await connection.execute(QUERIES["rank_leads"], *_columns(rows, 9))
         await connection.execute(QUERIES["count_ranked"], *_columns(more.items(), 2))
     if change.told:
         told = [(one.lead_id, one.value.decode()) for one in change.told]
         await connection.execute(QUERIES["add_to_outbox"], *_columns(told, 2))
+
+
+def _row(now: Ranked, together: int | None) -> Sequence[Any]:
+    score = now.score
+    sessions = together if now.sessions is None else now.sessions
+    return now.events, score.week, score.total, score.rank, now.first, now.last, sessions
+
+
+async def _together(
+    connection: Connection, ranked: Mapping[LeadKey, Ranked]
+) -> Mapping[LeadKey, int]:
+    """The sessions of roots that are the sum of several leads, as they are stored by now."""
+    parts = [
+        (*key, part) for key, now in ranked.items() if len(now.parts) > 1 for part in now.parts
+    ]
+    if not parts:
+        return {}
+    rows = await connection.fetch(QUERIES["sessions_together"], *_columns(parts, 3))
+    return {(row["org"], row["root"]): row["sessions"] for row in rows}
 
 
 def _columns(rows: Iterable[Sequence[Any]], width: int) -> Sequence[list[Any]]:

@@ -28,7 +28,7 @@ class Engaged(Struct, frozen=True):
 async def by_score(
     postgres: Postgres, org_unit: str, page: int, limit: int
 ) -> tuple[Sequence[Engaged], int]:
-    """A page of an org unit's leads, highest score first, and how many there are; pages count from 1."""
+    """A page of an org unit's leads as they were counted, highest score first, and how many there are; pages count from 1."""
     offset = min((page - 1) * limit, _LARGEST_OFFSET)
     async with postgres.of_org_unit(org_unit) as connection:
         await connection.execute(QUERIES["by_keys"])

@@ -1,4 +1,4 @@
-"""A producer that many share: it is started once, used until one of them meets an error, and then ended, whatever state it is in."""
+"""The end of a producer, whatever state it is in, and one that many share: started once, used until one of them meets an error."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +15,46 @@ FLUSH_S = 1.0
 """What is under way when it is ended may take this long."""
 CLOSE_S = 2.0
 _INSIST_S = 0.1
+_TASKS = "Sender.", "MessageAccumulator."
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Ends everything the producer has begun and closes its connections, within `CLOSE_S` or little more; never raises for what Kafka does.
+
+    Its own `stop` ends neither requests, which are tried again for ever, nor what waits for them.
+    """
+    while tasks := _tasks(producer):
+        for task in tasks:
+            task.cancel()
+        ended, _ = await asyncio.wait(tasks, timeout=_INSIST_S)
+        for task in ended:
+            seen(task)
+    with suppress(Exception):
+        async with asyncio.timeout(CLOSE_S):
+            await producer.client.close()
+
+
+def _tasks(producer: AIOKafkaProducer) -> set["asyncio.Task[Any]"]:
+    """Those that run now.  Nobody else knows them: a sender that failed leaves its requests to themselves."""
+    owners = producer._sender, producer._message_accumulator  # noqa: SLF001
+    methods = [task for task in asyncio.all_tasks() if _name(task).startswith(_TASKS)]
+    return {task for task in methods if any(_owner(task) is one for one in owners)}
+
+
+def _name(task: "asyncio.Task[Any]") -> str:
+    return getattr(task.get_coro(), "__qualname__", "")
+
+
+def _owner(task: "asyncio.Task[Any]") -> object:
+    """Whose method it runs."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame.f_locals.get("self") if frame else None
+
+
+def seen(ended: "asyncio.Future[Any]") -> None:
+    """An error that nobody waits for any more is no news."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 class Live:
@@ -60,15 +100,7 @@ class Live:
         """As the producer's own `stop`, which would wait for ever for what cannot be sent."""
         producer = self._producer
         producer._closed = producer._message_accumulator._closed = True  # noqa: SLF001
-        sender = producer._sender.sender_task  # noqa: SLF001
-        if sender is not None:
-            sender.cancel()  # it goes on as long as its requests do
-        with suppress(Exception):
-            async with asyncio.timeout(CLOSE_S):
-                await producer.client.close()
-        while sender is not None and not sender.done():
-            await asyncio.wait([sender], timeout=_INSIST_S)
-            sender.cancel()
+        await abandon(producer)
 
     def _under_way(self, sent: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
         self._unacknowledged.add(sent)
@@ -77,5 +109,4 @@ class Live:
 
     def _acknowledged(self, sent: "asyncio.Future[Any]") -> None:
         self._unacknowledged.discard(sent)
-        if not sent.cancelled():
-            sent.exception()  # of what nobody waits for any more it is no news
+        seen(sent)

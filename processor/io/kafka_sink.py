@@ -20,6 +20,7 @@ from processor.failures import Failure, Retryable, Stopped
 from processor.io.kafka import Cluster, Partition, translated
 from processor.io.kafka_batches import Packed, Packing, TooLarge, pack
 from processor.io.kafka_committed import marked
+from processor.io.kafka_producer import abandon, seen
 from processor.io.kafka_topics import Limits
 from processor.pure.types import Message, Outcome, Stage
 
@@ -109,7 +110,7 @@ class Batches:
                 await asyncio.wait(sent)
         finally:
             for each in sent:
-                each.add_done_callback(_seen)
+                each.add_done_callback(seen)
         for each in sent:
             each.result()
 
@@ -148,21 +149,19 @@ class Batches:
     def _forget_its_end(self) -> None:
         """How a transaction ended is no news to whoever had the error of one of its steps."""
         ended = self.producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nobody else is told of it
-        ended.add_done_callback(_seen)
+        ended.add_done_callback(seen)
 
     async def discard(self) -> None:
-        """Closes the producer within `DISCARD_S`, whatever state it is in."""
+        """Closes the producer, whatever state it is in; what it sends within `DISCARD_S` is sent, and then nothing of it is left."""
         accumulator = self.producer._message_accumulator  # noqa: SLF001 - nobody is told that these are not sent
         for batch in chain(*accumulator._batches.values(), accumulator._pending_batches):  # noqa: SLF001
-            batch._drain_waiter.add_done_callback(_seen)  # noqa: SLF001
+            batch._drain_waiter.add_done_callback(seen)  # noqa: SLF001
         try:
-            async with asyncio.timeout(DISCARD_S):
-                await self.producer.stop()
-        except Exception:
-            sender = self.producer._sender.sender_task  # noqa: SLF001 - stop() left it running
-            if sender is not None:
-                sender.cancel()
-            await self.producer.client.close()
+            with suppress(Exception):
+                async with asyncio.timeout(DISCARD_S):
+                    await self.producer.stop()
+        finally:
+            await abandon(self.producer)
 
     def count(self, topic: str) -> int:
         """How many partitions a topic has; raises `Retryable` where it is gone."""
@@ -170,12 +169,6 @@ class Batches:
         if not partitions:
             raise Retryable("kafka", f"topic {topic} is gone")
         return len(partitions)
-
-
-def _seen(sent: asyncio.Future[object]) -> None:
-    """The error of a batch nobody waits for any more is no news."""
-    if not sent.cancelled():
-        sent.exception()
 
 
 class Transactional:

@@ -136,7 +136,8 @@ class Postgres:
         async with connecting():
             pool = await asyncpg.create_pool(
                 url,
-                min_size=1,
+                init_size=1,
+                min_size=0,  # more is kept up beside the calls: a traceback every few seconds while the server is away
                 max_size=size,
                 init=_prepare,
                 connection_class=_Session,

@@ -117,11 +117,23 @@ INSERT INTO lead_sessions (org_unit, lead_id, started_at, ended_at, events)
 SELECT org, lead, ms_event(started), ms_event(ended), events
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u (org, lead, started, ended, events)
 
+-- name: sessions_together
+-- How many sessions leads $3 of each root make together.
+SELECT r.org, r.root, (SELECT count(*) FROM class_sessions(r.org, r.leads)) AS sessions
+FROM (
+    SELECT org, root, array_agg(lead) AS leads FROM unnest($1::text[], $2::text[], $3::text[]) AS u (org, root, lead)
+    GROUP BY org, root
+) r
+
 -- name: rank_leads
-INSERT INTO lead_scores AS s (org_unit, lead_id, events, week, total, rank)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::integer[], $5::float8[], $6::float8[])
+INSERT INTO lead_scores AS s (org_unit, lead_id, events, week, total, rank, first_at, last_at, sessions)
+SELECT org, lead, events, week, total, rank, ms_event(first), ms_event(last), sessions
+FROM unnest(
+    $1::text[], $2::text[], $3::bigint[], $4::integer[], $5::float8[], $6::float8[], $7::bigint[], $8::bigint[], $9::bigint[])
+    AS u (org, lead, events, week, total, rank, first, last, sessions)
 ON CONFLICT (org_unit, lead_id) DO UPDATE SET
-    events = excluded.events, week = excluded.week, total = excluded.total, rank = excluded.rank
+    events = excluded.events, week = excluded.week, total = excluded.total, rank = excluded.rank,
+    first_at = excluded.first_at, last_at = excluded.last_at, sessions = excluded.sessions
 
 -- name: count_ranked
 UPDATE engaged_org_units o SET leads = o.leads + u.more FROM unnest($1::text[], $2::bigint[]) AS u (org, more)
@@ -151,7 +163,8 @@ DELETE FROM engagement_outbox WHERE id = ANY ($1::bigint[])
 
 -- name: ranked_leads
 -- A page of the leads of an org unit by score, from place $2 up to $3 of them; number 0 has how many there are, alone.  Entries of the
--- index are passed over from whichever end is nearer.
+-- index are passed over from whichever end is nearer.  A lead is what was counted last: of the classes of now its merges may tell
+-- something else already.
 WITH bounds AS MATERIALIZED (
     SELECT t.leads, c.number, t.leads - $2::bigint - c.number AS behind
     FROM (SELECT coalesce((SELECT leads FROM engaged_org_units WHERE org_unit = $1), 0) AS leads) t
@@ -168,18 +181,9 @@ SELECT 0::bigint AS n, leads, NULL AS lead_id, NULL::integer AS week, NULL::floa
     NULL::timestamptz AS first_at, NULL::timestamptz AS last_at
 FROM bounds
 UNION ALL
-SELECT p.n, NULL, p.lead_id, s.week, s.total, c.sessions, f.first_at, f.last_at
+SELECT p.n, NULL, p.lead_id, s.week, s.total, s.sessions, s.first_at, s.last_at
 FROM (SELECT lead_id, row_number() OVER (ORDER BY rank DESC, lead_id) AS n FROM page) p
 JOIN lead_scores s ON s.org_unit = $1 AND s.lead_id = p.lead_id
-CROSS JOIN LATERAL (SELECT lead_class($1, p.lead_id) AS leads OFFSET 0) m
-CROSS JOIN LATERAL (
-    SELECT min(l.first_at) AS first_at, max(l.last_at) AS last_at, sum(l.sessions) AS sessions
-    FROM engaged_leads l WHERE l.org_unit = $1 AND l.lead_id = ANY (m.leads)
-) f
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN cardinality(m.leads) = 1 THEN f.sessions::bigint
-        ELSE (SELECT count(*) FROM class_sessions($1, m.leads)) END AS sessions
-) c
 ORDER BY n
 
 -- name: engaged_lead

@@ -43,11 +43,17 @@ class Lead(Struct, frozen=True):
 
 
 class Ranked(Struct, frozen=True):
-    """A root as readers have it."""
+    """A root as readers have it; what is known of the past is its events and score."""
 
     events: int
     """Nought: it is merged away, or an unmerge took all it had."""
     score: Score
+    first: int | None = None
+    last: int | None = None
+    sessions: int | None = None
+    """None of several parts too: sessions of different leads join, so they are to be counted."""
+    parts: Sequence[str] = ()
+    """The leads whose events these are."""
 
 
 _NO_ROOT = Ranked(0, NOTHING)
@@ -189,16 +195,24 @@ def _ranked(
     ranked: dict[LeadKey, Ranked] = {}
     told: list[Told] = []
     for root in roots:
-        own = [leads[key] for key in classes[root] if key in leads]
-        lead = _sum(own) if own else None
-        first, last = (lead.first, lead.last) if lead else (relinked, relinked)
+        whole = _rank({key[1]: leads[key] for key in classes[root] if key in leads})
+        first = relinked if whole.first is None else whole.first
+        last = relinked if whole.last is None else whole.last
         for member in classes[root]:
             known = past.ranked.get(member)
-            now = Ranked(lead.events, lead.score) if lead and member == root else _NO_ROOT
+            now = whole if member == root else _NO_ROOT
             if known or now.events:
                 ranked[member] = now
             told += _told(member, now, known, (first, last))
     return ranked, told
+
+
+def _rank(parts: Mapping[str, Lead]) -> Ranked:
+    if not parts:
+        return _NO_ROOT
+    lead = _sum(list(parts.values()))
+    sessions = lead.sessions if len(parts) == 1 else None
+    return Ranked(lead.events, lead.score, lead.first, lead.last, sessions, list(parts))
 
 
 def _told_surges(

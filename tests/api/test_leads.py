@@ -101,6 +101,22 @@ async def test_a_merged_away_lead_means_its_survivor(api: Api) -> None:
     assert (body["leads"], body["total"]) == ([one], 1)
 
 
+async def test_an_unmerged_lead_is_listed_as_it_was_until_the_service_has_read_of_it(
+    api: Api,
+) -> None:
+    """Though its survivor has not one organic event of its own."""
+    await count(api, event("1", "a", AT))
+    await apply(api, command("c", ["a"]))
+    await count(api, Relinked(ORG, ["c", "a"], AT))
+    before = await get(api, "/leads")
+    assert [lead["lead_id"] for lead in before["leads"]] == ["c"]
+    await apply(api, command("c", ["a"], kind="unmerge"))
+    assert await get(api, "/leads") == before
+    assert (await api.client.get("/leads/c")).status_code == 404
+    await count(api, Relinked(ORG, ["c", "a"], AT))
+    assert [lead["lead_id"] for lead in (await get(api, "/leads"))["leads"]] == ["a"]
+
+
 async def test_any_characters_make_a_lead(api: Api) -> None:
     """Slashes and names of other addresses among them."""
     names = ["a/b c?", "é\n", "merge", "preview", "x" * 128]

@@ -11,6 +11,7 @@ import pytest
 
 from processor.io import engagement_view
 from processor.io.engagement_store import Applied, Store
+from processor.io.engagement_view import Engaged as EngagedLead
 from processor.io.postgres import Postgres
 from processor.pure.engagement import Rules, Told
 from processor.pure.enriched import Found, Organic, Relinked
@@ -80,6 +81,12 @@ class Engaged:
             for table in tables
         }
 
+    async def listed(self) -> Sequence[EngagedLead]:
+        """Every lead of the list."""
+        found, total = await engagement_view.by_score(self._postgres, ORG, 1, 1_000)
+        assert total == len(found)
+        return found
+
     async def assert_recounted(self, *, surges: bool = True) -> None:
         """What the API shows is what a recount finds, lead by lead and in order; `surges`: of every one there is one told."""
         roots = {
@@ -88,8 +95,8 @@ class Engaged:
         }
         surge = RULE.types, RULE.threshold, RULE.window_ms
         wanted = recount(rows(self._events.values()), roots, RULES.weights, surge)
-        listed, total = await engagement_view.by_score(self._postgres, ORG, 1, 1_000)
-        assert total == len(listed) == len(wanted)
+        listed = await self.listed()
+        assert len(listed) == len(wanted)
         assert {lead.lead_id for lead in listed} == set(wanted)
         at = START + 10**9
         scores = [wanted[lead.lead_id].score(at) for lead in listed]

@@ -179,6 +179,23 @@ async def test_a_merged_lead_is_its_survivor_at_once_and_itself_again_after_an_u
     assert last["a"] == pytest.approx(2, abs=1e-5)
 
 
+async def test_a_lead_is_listed_as_it_was_counted_until_its_unmerge_is_read_of(
+    kept: Engaged,
+) -> None:
+    """All of it, though nothing of its class may be left; what comes for the parted lead meanwhile is counted beside it."""
+    await kept.people.merge("c", "a", "b")
+    await kept.apply(0, event(1, "a"), event(2, "b", 1_000), event(3, "b", 10**8))
+    before = await kept.listed()
+    assert [(one.lead_id, one.sessions) for one in before] == [("c", 2)]
+    await kept.people.unmerge("c", "a", "b")
+    assert await kept.listed() == before
+    await kept.apply(0, event(4, "a", 10**9))
+    assert [one for one in await kept.listed() if one.lead_id == "c"] == before
+    await kept.relinked("c", "a", "b")
+    assert {one.lead_id for one in await kept.listed()} == {"a", "b"}
+    await kept.assert_recounted(surges=False)
+
+
 async def test_what_is_told_is_forgotten_once_it_is_sent(kept: Engaged) -> None:
     """In the order in which it was found; again after a failure."""
     await kept.apply(0, event(1), event(2, "b"))

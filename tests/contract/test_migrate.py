@@ -18,6 +18,18 @@ NEXT = Migration(9999, "next", "CREATE TABLE next (); CREATE TABLE other ()", "0
 ADDED = replace(NEXT, compatible=MIGRATIONS[-1].version)
 BROKEN = Migration(9999, "broken", "CREATE TABLE next (); SELECT 1 / 0", "0", 9999)
 
+COUNTED = """
+INSERT INTO lead_redirects (org_unit, from_lead, to_lead) VALUES ('acme', 'b', 'a');
+INSERT INTO engaged_org_units (org_unit, leads) VALUES ('acme', 2);
+INSERT INTO engaged_leads (org_unit, lead_id, events, sessions, first_at, last_at, week, total)
+VALUES ('acme', 'a', 1, 1, '2026-01-02', '2026-01-02', 0, 1), ('acme', 'b', 2, 2, '2026-01-01', '2026-01-02 00:05', 0, 2);
+INSERT INTO lead_sessions (org_unit, lead_id, started_at, ended_at, events) VALUES ('acme', 'a', '2026-01-02', '2026-01-02', 1),
+    ('acme', 'b', '2026-01-01', '2026-01-01', 1), ('acme', 'b', '2026-01-02 00:05', '2026-01-02 00:05', 1);
+INSERT INTO lead_scores (org_unit, lead_id, events, week, total, rank)
+VALUES ('acme', 'a', 3, 0, 3, 1), ('acme', 'b', 0, 0, 0, 0), ('acme', 'parted', 2, 0, 2, 1)"""
+LISTED = """
+SELECT lead_id, first_at::text, last_at::text, sessions FROM lead_scores WHERE events > 0"""
+
 
 @pytest.fixture
 async def connection(empty_database: str) -> AsyncIterator[asyncpg.Connection]:
@@ -54,6 +66,19 @@ async def test_a_migration_is_applied_whole_or_not_at_all(
         await migrate(empty_database, [*MIGRATIONS, BROKEN])
     assert await connection.fetchval("SELECT to_regclass('next') IS NULL")
     assert await migrate(empty_database, [*MIGRATIONS, NEXT]) == [NEXT]
+
+
+async def test_leads_that_were_counted_before_are_listed_with_all_they_have(
+    empty_database: str, connection: asyncpg.Connection
+) -> None:
+    """Those of a class together; one that an unmerge has left nothing of is not listed, nor counted."""
+    await migrate(empty_database, [one for one in MIGRATIONS if one.version < 17])
+    await connection.execute("SET timezone = 'UTC'")
+    await connection.execute(COUNTED)
+    await migrate(empty_database)
+    listed = [tuple(row) for row in await connection.fetch(LISTED)]
+    assert listed == [("a", "2026-01-01 00:00:00+00", "2026-01-02 00:05:00+00", 2)]
+    assert await connection.fetchval("SELECT leads FROM engaged_org_units") == 1
 
 
 async def test_a_newer_schema_is_left_alone(empty_database: str) -> None:

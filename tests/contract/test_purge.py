@@ -2,14 +2,19 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from processor.failures import StartRefused
+from processor.failures import Retryable, StartRefused
 from processor.io import merges, purge
 from processor.io.postgres import Postgres
-from processor.pure.types import Event
+from processor.io.store import Events
+from processor.ports import Recorded
+from processor.pure.types import Event, Root
 from tests.contract.count_world import (
     LEADS,
     START,
@@ -17,6 +22,7 @@ from tests.contract.count_world import (
     every_row,
     ingest,
     reader,
+    ruling,
     some_events,
 )
 from tests.contract.merge_world import ORG, People, joined, people, record_merge
@@ -24,6 +30,7 @@ from tests.contract.merge_world import ORG, People, joined, people, record_merge
 __all__ = ["people"]
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 FUTURE = 253_402_300_799_000
+IDS = ["known", "new"]
 OLD = "UPDATE events SET received_at = ms_event($1) WHERE id = ANY ($2::text[])"
 TOMBSTONES = "UPDATE events SET deleted_at = now(), metadata = '{}' WHERE id = ANY ($1::text[])"
 AS_SOON_AS_IT_OCCURRED = "UPDATE events SET received_at = occurred_at"
@@ -38,6 +45,11 @@ CREATE FUNCTION hold_back() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'no rights'; END $$;
 CREATE TRIGGER held_back BEFORE DELETE ON suppression_counts
     FOR EACH ROW WHEN (OLD.org_unit = 'acme') EXECUTE FUNCTION hold_back()"""
+
+WAITS = """
+CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(1, 1); RETURN NEW; END $$;
+CREATE TRIGGER waits BEFORE INSERT ON %s FOR EACH ROW %s EXECUTE FUNCTION wait_for_the_test()"""
 
 
 def order(cutoff: int, *held: purge.Held) -> purge.Order:
@@ -76,6 +88,38 @@ async def test_whatever_is_purged_listings_are_what_the_rows_say(
     await people.drain()
     assert await people.bad() == []
     await api.close()
+
+
+@pytest.mark.parametrize(
+    "place", [("events", "WHEN (NEW.id = 'new')"), ("lanes", "")], ids=["insert", "answer"]
+)
+async def test_an_id_that_is_purged_while_it_comes_again_is_recorded_anew(
+    people: People, place: tuple[str, str]
+) -> None:
+    """Its row is there when the batch is inserted, and gone before it is read: no event is taken for new that has no row."""
+    events = [replace(one, lead_id="a") for one in some_events(people, random.Random(1), IDS)]
+    await ingest(people, events[:1])
+    await people.pool.execute(WAITS % place)
+    store = Events(people.postgres)
+    rulings = [ruling(event, Root("a", 0)) for event in events]
+    async with asyncio.TaskGroup() as tasks:
+        async with people.open() as holder:
+            await holder.execute("SELECT pg_advisory_xact_lock(1, 1)")
+            recording = tasks.create_task(_fails(store.record(rulings, 1)))
+            await people.someone_waits()
+            assert await purged(people.postgres, order(FUTURE)) == 1
+        assert "purged meanwhile" in await recording
+    assert await ids(people) == set()
+    answer = await store.record(rulings, 1)
+    assert isinstance(answer, Recorded)
+    assert not answer.known
+    assert await ids(people) == set(IDS)
+
+
+async def _fails(call: Coroutine[Any, Any, object]) -> str:
+    with pytest.raises(Retryable) as caught:
+        await call
+    return str(caught.value)
 
 
 async def _disturb(people: People, chance: random.Random, events: list[Event]) -> None:

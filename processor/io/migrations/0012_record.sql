@@ -1,7 +1,8 @@
 -- compatible: 5
 -- record_rulings stores the rulings on one batch of one lane, as record_batch does (0004_record.sql says what is promised and why), for
 -- two thirds of its work: columns of text come joined by a separator that none of them holds, numbers as arrays, and the rows of ids
--- that were known already are looked for by those ids alone.
+-- that were known already are looked for by those ids alone.  A row that a purge takes between two statements raises 40001, and the
+-- caller tries again: what it got no row for, it would take for new, and publish.
 CREATE FUNCTION record_rulings(
     p_topic text, p_partition integer, p_rules bigint, p_newest bigint,
     p_separator text, p_org text, p_id text, p_raw text, p_type text, p_metadata text,
@@ -26,6 +27,7 @@ DECLARE
     v_orgs     text[];
     v_ids      text[];
     v_known    bigint[];
+    v_found    bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(7701, 0);
     FOR v_bucket IN
@@ -75,7 +77,8 @@ BEGIN
         FROM unnest(v_org, v_id) WITH ORDINALITY AS u (org, id, n)
         WHERE (u.org, u.id) NOT IN (SELECT * FROM unnest(v_orgs, v_ids));
 
-        SELECT jsonb_agg(jsonb_build_array(n, other, counted, rules, exceeded)) INTO v_wrong
+        SELECT count(*), jsonb_agg(jsonb_build_array(n, other, counted, rules, exceeded)) FILTER (WHERE other OR differs)
+        INTO v_found, v_wrong
         FROM (
             SELECT u.n, e.counted, e.rules, e.exceeded,
                 coalesce(e.original_lead_id, e.lead_id) <> v_raw[u.n] OR e.event_type <> v_type[u.n]
@@ -84,10 +87,12 @@ BEGIN
             FROM unnest(v_known) AS u (n)
             JOIN events e ON e.org_unit = v_org[u.n] AND e.id = v_id[u.n]
             LEFT JOIN json_to_recordset(p_rare) AS x (n bigint, counted boolean, exceeded jsonb) ON x.n = u.n
-        ) k
-        WHERE other OR differs;
+        ) k;
         IF v_wrong IS NOT NULL THEN
             RAISE EXCEPTION 'ids are known' USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('known', v_wrong)::text;
+        END IF;
+        IF v_found < cardinality(v_known) THEN
+            RAISE EXCEPTION 'known ids were purged meanwhile' USING ERRCODE = 'serialization_failure';
         END IF;
     END IF;
 
@@ -104,6 +109,10 @@ BEGIN
         e.deleted_at IS NOT NULL
     FROM unnest(v_known) AS u (n)
     JOIN events e ON e.org_unit = v_org[u.n] AND e.id = v_id[u.n];
+    GET DIAGNOSTICS v_found = ROW_COUNT;
+    IF v_found < cardinality(v_known) THEN
+        RAISE EXCEPTION 'known ids were purged meanwhile' USING ERRCODE = 'serialization_failure';
+    END IF;
 END $$;
 
 -- What a batch tells the counts has as many different times as events: hashed it is told apart in half the time.
