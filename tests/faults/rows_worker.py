@@ -7,10 +7,10 @@ import time
 from functools import partial
 
 from tests import harness
-from tests.faults.checker import Promise
 from tests.faults.field import Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.points import PROCESSING, PUBLISHING
+from tests.faults.promise import Promise
 
 FROZEN_S = 6.0
 """Longer than the session and the transaction of the workers here."""
