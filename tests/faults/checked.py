@@ -9,7 +9,8 @@ from tests.oracle_compare import rfc3339
 
 RAW, MERGES = "raw", "merges"
 AT = 1_767_268_800_000
-RECEIVED = AT + 60_000
+RECEIVED, ASKED = AT + 60_000, AT + 120_000
+"""When all rows were stored, and when the merge was asked for."""
 WATCH = Filter("acme", "vf", "Page View", 1, 1_000, keep_first=True, revision=2)
 BURST = '{"2": "b"}'
 BY = '{"filter_id": "vf"}'
@@ -21,7 +22,7 @@ MERGED: dict[str, Any] = {
     "metadata": json.dumps(TOLD),
     "suppression_reason": None,
     "suppressed_by": None,
-    "at": AT,
+    "at": ASKED,
     "source_topic": MERGES,
     "source_offset": 0,
     "batch": 20,
@@ -84,8 +85,8 @@ def good() -> tuple[History, Evidence]:
             *(sent(0, 0, "A"), sent(1, 1, "A"), sent(2, 2, "B")),
             Sent(RAW, 0, 3, None, AT),
             sent(4, 0, "A"),
-            Sent(MERGES, 0, 0, Merge("acme", "A", ("B",), "merge"), AT),
-            Sent(MERGES, 0, 1, Merge("acme", "B", ("A",), "merge"), AT),
+            Sent(MERGES, 0, 0, Merge("acme", "A", ("B",), "merge"), ASKED),
+            Sent(MERGES, 0, 1, Merge("acme", "B", ("A",), "merge"), ASKED),
         ],
         {("acme", "e1")},
     )

@@ -15,6 +15,8 @@ from tests.faults.history import Asked, History, Merge, Place, Sent
 from tests.oracle_leads import Forest
 
 MERGE_EVENTS = ("Lead Merged", "Lead Unmerged")
+COMMITTED_MS = 5_000
+"""A row is there for others so long after it was received, at the latest."""
 
 
 class Effect(NamedTuple):
@@ -124,7 +126,7 @@ def _untold(leads: Leads, evidence: Evidence) -> Iterator[str]:
     told: dict[Place, list[Row]] = defaultdict(list)
     for row in evidence.rows:
         told[row.place].append(row)
-    batches = _batches(leads, evidence)
+    past = _past(leads, evidence)
     for place, effect in leads.effects.items():
         if effect.sent.offset >= evidence.committed.get(place[:2], 0):
             continue
@@ -132,36 +134,53 @@ def _untold(leads: Leads, evidence: Evidence) -> Iterator[str]:
         if len(found) != 1:
             yield f"{place} ({effect.asks}) did something and has {len(found)} rows"
         for row in found:
-            wanted = {**_expected(effect), "events_moved": _moved(row, effect, batches, evidence)}
-            said = {**json.loads(row.metadata), "title": row.event_type, "at": row.at}
-            if said != wanted and not row.deleted:
-                yield f"{place} ({effect.asks}) is told of as {said}, should be {wanted}"
+            turn = min(row.batch, evidence.turns.get(row.key, 0))
+            parts = [past.of(row.org_unit, lead, turn) for lead in effect.moved]
+            yield from (f"{place} ({effect.asks}) {text}" for text in _wrong(row, effect, parts))
 
 
-def _expected(effect: Effect) -> dict[str, object]:
-    return {
+class _Part(NamedTuple):
+    """The rows of a lead when a merge takes its turn."""
+
+    before: int
+    """How many are there."""
+    after: Sequence[Row]
+    """Those that are stored later."""
+
+
+@dataclass(frozen=True)
+class _Past:
+    """All rows in the order in which they were stored, by who was named."""
+
+    rows: Mapping[tuple[str, str], Sequence[Row]]
+    filled: Mapping[tuple[str, str], int]
+
+    def of(self, org_unit: str, lead: str, turn: int) -> _Part:
+        """Merges are numbered like batches, under the locks of their leads."""
+        rows = self.rows.get((org_unit, lead), ())
+        place = bisect_left(rows, turn, key=lambda row: row.batch)
+        return _Part(place + self.filled.get((org_unit, lead), 0), rows[place:])
+
+
+def _past(leads: Leads, evidence: Evidence) -> _Past:
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in sorted(evidence.rows, key=lambda row: row.batch):
+        found[row.org_unit, leads.raw(row)].append(row)
+    return _Past(found, evidence.filled)
+
+
+def _wrong(row: Row, effect: Effect, parts: Sequence[_Part]) -> Iterator[str]:
+    wanted = {
         "source_lead_ids": list(effect.named),
+        "events_moved": sum(part.before for part in parts),
         "requested_by": None,
         "title": effect.title,
         "at": effect.sent.timestamp,
     }
-
-
-def _batches(leads: Leads, evidence: Evidence) -> Mapping[tuple[str, str], Sequence[int]]:
-    """Of all rows of a lead, by who was named."""
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in evidence.rows:
-        found[row.org_unit, leads.raw(row)].append(row.batch)
-    return {lead: sorted(batches) for lead, batches in found.items()}
-
-
-def _moved(
-    row: Row,
-    effect: Effect,
-    batches: Mapping[tuple[str, str], Sequence[int]],
-    evidence: Evidence,
-) -> int:
-    """How many rows of these leads were stored before the merge: it is numbered like batches, under the locks of its leads."""
-    turn = min(row.batch, evidence.turns.get(row.key, 0))
-    stored = sum(bisect_left(batches.get((row.org_unit, lead), ()), turn) for lead in effect.moved)
-    return stored + sum(evidence.filled.get((row.org_unit, lead), 0) for lead in effect.moved)
+    said = {**json.loads(row.metadata), "title": row.event_type, "at": row.at}
+    if said != wanted and not row.deleted:
+        yield f"is told of as {said}, should be {wanted}"
+    long_ago = effect.sent.timestamp - COMMITTED_MS
+    late = [later.key for part in parts for later in part.after if later.received_at < long_ago]
+    if late:
+        yield f"takes its turn before {late[:3]}, which were there when it was sent"

@@ -3,23 +3,29 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from processor.io.windows import LAYOUT
 from processor.io.windows_touched import EXCEEDING, Touched
 from processor.pure.types import Root, VelocityFilter
-from tests.faults.checked import AT, MERGED, MERGES, RAW, RECEIVED, TOLD, WATCH, good, message, row
-from tests.faults.checker import Violation, check
+from tests.faults.checked import (
+    ASKED,
+    AT,
+    MERGED,
+    MERGES,
+    RAW,
+    RECEIVED,
+    TOLD,
+    WATCH,
+    good,
+    message,
+    row,
+)
+from tests.faults.checker import check
 from tests.faults.evidence import Evidence, Row, window_named
-from tests.faults.field import Field
 from tests.faults.history import Asked, Merge, Sent, asked
-from tests.faults.matrix import Bitten, Result, played
-from tests.faults.matrix import Row as FaultRow
 from tests.faults.promise import Promise
-from tests.faults.servers import FaultStack
 from tests.oracle_compare import rfc3339
 from tests.traffic import Record
 
@@ -143,18 +149,22 @@ MERGING: dict[str, tuple[str, Callable[[Evidence], Evidence]]] = {
     ),
     "a merge is told of on another timeline": ("I5", _row(3, original_lead_id="B")),
     "a merge is told of as an unmerge": ("I5", _row(3, event_type="Lead Unmerged")),
-    "a merge has another time than its message": ("I5", _row(3, at=AT + 1)),
+    "a merge has another time than its message": ("I5", _row(3, at=ASKED + 1)),
     "a merge names other sources": ("I5", _told(source_lead_ids=["B", "C"])),
     "a merge names who asked for it, though nobody did": ("I5", _told(requested_by="us")),
     "a merge counts fewer events than were there": ("I5", _told(events_moved=0)),
     "a merge counts more events than there ever were": ("I5", _told(events_moved=2)),
     "a merge counts an event that came after it": (
         "I5",
-        _row(2, batch=25),
+        _row(2, batch=25, received_at=ASKED + 1),
     ),
     "a merge took effect after it was told of": (
         "I5",
-        lambda e: replace(_row(2, batch=25)(e), turns={("acme", "m"): 30}),
+        lambda e: replace(_row(2, batch=25, received_at=ASKED + 1)(e), turns={("acme", "m"): 30}),
+    ),
+    "a merge passes over what was there": (
+        "I5",
+        lambda e: replace(_told(events_moved=0)(e), turns={("acme", "m"): 12}),
     ),
     "nobody knows when a merge took effect": ("I5", lambda e: replace(e, turns={})),
 }
@@ -215,8 +225,8 @@ def test_a_merge_counts_the_rows_that_were_there_before_all_else() -> None:
 def test_a_parted_lead_is_told_of_with_what_left_with_it() -> None:
     """Its row may have been published for the survivor, which it had in between."""
     history, evidence = good()
-    history.sent.append(Sent(MERGES, 0, 2, Merge("acme", "A", ("B",), "unmerge"), AT + 5))
-    unmerged = {"id": "u", "event_type": "Lead Unmerged", "at": AT + 5, "source_offset": 2}
+    history.sent.append(Sent(MERGES, 0, 2, Merge("acme", "A", ("B",), "unmerge"), ASKED + 5))
+    unmerged = {"id": "u", "event_type": "Lead Unmerged", "at": ASKED + 5, "source_offset": 2}
     told = row(3)._replace(**MERGED | unmerged | {"batch": 30})
     rows = [*evidence.rows[:2], row(2, "B"), evidence.rows[3], told]
     said = [*evidence.published[:2], message(row(2, "A", "B")), evidence.published[3]]
@@ -256,40 +266,3 @@ def test_a_window_is_found_under_the_name_that_the_product_gives_it(lead: str) -
     key = f"{LAYOUT}:{{0}}:ab12:{touched.suffix}"
     assert window_named(key) == (f"{LAYOUT}:{{0}}", b"ab12", 2, 7, "acme", lead)
     assert window_named(key + EXCEEDING) is None
-
-
-async def bites(_: Field) -> Bitten:
-    """A fault that bit."""
-    return Bitten(1, "times")
-
-
-ROW = FaultRow("a row", "here", bites)
-HOLDS = Result(ROW, seed=1, asked=100, events=100, bitten=Bitten(1, "times"))
-
-
-def test_a_row_holds_when_its_fault_bit_and_enough_was_sent() -> None:
-    """And nothing is wrong."""
-    assert (HOLDS.good, HOLDS.verdict) == (True, "holds")
-
-
-@pytest.mark.parametrize(
-    ("change", "verdict"),
-    [
-        ({"events": 99}, "FAILED: 99 of 100 events were sent"),
-        ({"bitten": Bitten(0, "times")}, "FAILED: the fault did not bite"),
-        ({"bitten": None}, "FAILED: the fault did not bite"),
-        ({"violations": [Violation("I1", "a")]}, "VIOLATED I1: a"),
-        ({"error": "b"}, "FAILED: b"),
-        ({"error": "c", "not_run": True}, "NOT RUN: c"),
-    ],
-)
-def test_a_row_that_proves_nothing_does_not_hold(change: dict[str, Any], verdict: str) -> None:
-    """Its verdict says why."""
-    result = replace(HOLDS, **change)
-    assert (result.good, result.verdict) == (False, verdict)
-
-
-async def test_a_row_whose_servers_are_gone_fails_alone(tmp_path: Path) -> None:
-    """The rows behind it are played all the same."""
-    result = await played(ROW, FaultStack(tmp_path), 1)
-    assert (result.good, result.verdict) == (False, "FAILED: KeyError: 'postgres'")
