@@ -10,6 +10,7 @@ from processor.io.counts import folder
 from processor.io.kafka_topics import Limits
 from processor.io.migrate import check
 from processor.io.past import Past
+from processor.io.places import Places, keeper
 from processor.io.postgres import Postgres
 from processor.io.redis import Server
 from processor.io.rulebook import Rulebook
@@ -32,13 +33,16 @@ async def composed(settings: Settings, limits: Limits) -> AsyncIterator[Work]:
         pipeline = Pipeline(Events(postgres), windows, rulebook, outputs, settings.max_future_ms)
         merging = Merging(partial(merges.apply, postgres), outputs)
         identity = workers.identity()
+        places = Places(postgres, settings.consumer_group)
         yield Work(
             processes={settings.raw_topic: pipeline.process, settings.merge_topic: merging.process},
             too_large=outputs.too_large,
+            places=places,
             background=[
                 lambda _: merges.mover(postgres, telemetry.MOVED_EVENTS.inc),
                 lambda _: folder(postgres),
                 lambda answered: workers.heart(postgres, rulebook, identity, answered),
+                lambda answered: keeper(places, answered),
             ],
         )
 

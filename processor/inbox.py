@@ -1,6 +1,7 @@
 """What was fetched for a lane and not yet taken, bounded by records and by bytes of all lanes together.
 
-A lane that is busy goes on collecting, so that its next batch is everything that came meanwhile.
+A lane that is busy goes on collecting, so that its next batch is everything that came meanwhile.  The first batches are small, so
+that a worker over a backlog soon has something to show: lanes that all begin at once with all they can hold wait for each other.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ class Bounds(Struct, frozen=True):
     weight: int
     record_weight: int
     """What a record weighs beside its key and value, in bytes."""
+    first_records: int
+    """Of the first batch; each one after it may have twice as many as the one before, up to `records`."""
 
 
 class Budget:
@@ -45,6 +48,7 @@ class Inbox:
         self._records = 0
         self._weight = 0
         self._in_flight = 0
+        self._most = bounds.first_records
         self._first_ms: int | None = None
         self._woken = asyncio.Event()
         self._broken: Failure | None = None
@@ -116,11 +120,12 @@ class Inbox:
         self._broken = None
 
     def _batch(self) -> Sequence[Record]:
-        batch, self._in_flight = self._parts.popleft()
+        most, self._most = self._most, min(2 * self._most, self._bounds.records)
+        batch, self._in_flight = self._first(most)
         self._first_ms = batch[0].timestamp
-        if self._parts and self._fits(batch, self._parts[0]):
+        if self._parts and self._fits(batch, self._parts[0], most):
             batch = list(batch)
-            while self._parts and self._fits(batch, self._parts[0]):
+            while self._parts and self._fits(batch, self._parts[0], most):
                 part, weight = self._parts.popleft()
                 batch += part
                 self._in_flight += weight
@@ -128,10 +133,19 @@ class Inbox:
         self._weight -= self._in_flight
         return batch
 
-    def _fits(self, batch: Sequence[Record], part: tuple[Sequence[Record], int]) -> bool:
+    def _first(self, most: int) -> tuple[Sequence[Record], int]:
+        """At most so many records of the first part, which loses them."""
+        part, weight = self._parts.popleft()
+        if len(part) <= most:
+            return part, weight
+        found = part[:most]
+        its_weight = weigh(found, self._bounds.record_weight)
+        self._parts.appendleft((part[most:], weight - its_weight))
+        return found, its_weight
+
+    def _fits(self, batch: Sequence[Record], part: tuple[Sequence[Record], int], most: int) -> bool:
         return (
-            len(batch) + len(part[0]) <= self._bounds.records
-            and self._in_flight + part[1] <= self._bounds.weight
+            len(batch) + len(part[0]) <= most and self._in_flight + part[1] <= self._bounds.weight
         )
 
 

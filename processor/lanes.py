@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
+KEEP_S = 1.0
 
 Process: TypeAlias = Callable[[Sequence[Record]], Awaitable[Outcome]]
 """A batch of one partition, in order, never empty; may be called again with the same records."""
@@ -61,12 +63,26 @@ class Source(Protocol):
         """Ends the membership; the worker joins again."""
 
 
+class Places(Protocol):
+    """How far lanes have published, as it is remembered outside of Kafka; `topic` is the identity of the partition's topic."""
+
+    async def kept(self, partition: Partition, topic: bytes) -> int | None:
+        """Up to where, at least; None where nothing is known.  Raises `Retryable`."""
+
+    def reached(self, partition: Partition, topic: bytes, offset: int) -> None:
+        """Everything below `offset` is published."""
+
+    async def keep(self) -> None:
+        """Remembers what is new before others are asked.  Raises `Retryable`."""
+
+
 class Shared(Struct, frozen=True):
     """What all lanes of a worker share."""
 
     processes: Mapping[str, Process]
     """By topic."""
     open_sink: Callable[[Partition, Source], Sink]
+    places: Places
     waits: Waits
     budget: inbox.Budget
     tuning: Tuning
@@ -79,7 +95,12 @@ class Lane:
 
     def __init__(self, partition: Partition, source: Source, shared: Shared) -> None:
         tuning = shared.tuning
-        bounds = inbox.Bounds(tuning.batch_records, tuning.batch_bytes, tuning.record_bytes)
+        bounds = inbox.Bounds(
+            records=tuning.batch_records,
+            weight=tuning.batch_bytes,
+            record_weight=tuning.record_bytes,
+            first_records=min(tuning.first_batch_records, tuning.batch_records),
+        )
         self.partition = partition
         self.state = rules.Lane()
         self.inbox = inbox.Inbox(bounds, shared.budget)
@@ -89,6 +110,7 @@ class Lane:
         self._closing = asyncio.Event()
         self._failures = 0
         self._unpublished = False
+        self._topic = b""
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(Retryable),
             wait=wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
@@ -112,6 +134,7 @@ class Lane:
                 self._goes_on()
                 self._behind.end()
                 telemetry.STOPPED_LANES.remove(*self.partition)
+                await self._keep_place()
 
     def phase(self) -> rules.Phase:
         """Where it stands now; any await may change it."""
@@ -193,9 +216,15 @@ class Lane:
             self.inbox.clear()
             await sink.discard()
 
-    async def _position(self) -> None:
+    async def _bounds(self) -> rules.Bounds:
         bounds = await self._source.bounds(self.partition)
+        published = await self._shared.places.kept(self.partition, bounds.topic)
+        return replace(bounds, published=published)
+
+    async def _position(self) -> None:
+        bounds = await self._bounds()
         self.state = rules.position(self.state, bounds)
+        self._topic = bounds.topic
         self._behind.at(self.state.offset)
         if self.state.phase == "stopped":
             self._stopped(_outside(self.partition, bounds))
@@ -203,7 +232,16 @@ class Lane:
             self._source.seek(self.partition, self.state.offset)
             if not self._unpublished:
                 self._shared.waits.over(self.partition)
+            self._shared.places.reached(self.partition, self._topic, self.state.offset)
+            if bounds.committed is not None and bounds.committed < self.state.offset:
+                log.warning("group_offset_forgotten", committed=bounds.committed)
             log.info("lane_ready", offset=self.state.offset)
+
+    async def _keep_place(self) -> None:
+        """For whoever has the partition next; where Postgres is silent what it knows is a moment older."""
+        with suppress(Retryable, TimeoutError):
+            async with asyncio.timeout(KEEP_S):
+                await self._shared.places.keep()
 
     async def _batch(self, sink: Sink) -> None:
         records = await self.inbox.take()
@@ -223,6 +261,7 @@ class Lane:
         self._failures = 0
         self._unpublished = False
         self._behind.at(self.state.offset)
+        self._shared.places.reached(self.partition, self._topic, self.state.offset)
         self._shared.waits.over(self.partition)
         telemetry.BATCH_EVENTS.observe(len(records))
         telemetry.published(record.timestamp for record in records)
@@ -247,7 +286,7 @@ class Lane:
         while self.phase() == "stopped":
             await self._pause(self._shared.tuning.recheck_ms / 1000)
             with suppress(Retryable):
-                bounds = await self._source.bounds(self.partition)
+                bounds = await self._bounds()
                 self.state = rules.resume(self.state, bounds)
         telemetry.STOPPED_LANES.labels(*self.partition).set(0)
         log.info("lane_resumes", phase=self.state.phase)

@@ -24,7 +24,7 @@ from processor.io.kafka_batches import TooLarge
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Idempotent, Outlet, Transactional
 from processor.io.kafka_topics import Limits, require_topics
-from processor.lanes import Lane, Process, Shared, Sink
+from processor.lanes import Lane, Places, Process, Shared, Sink
 from processor.settings import Settings
 from processor.waits import Waits
 from processor.watch import Watch
@@ -47,6 +47,7 @@ class Work(Struct, frozen=True):
     processes: Mapping[str, Process]
     """By input topic."""
     too_large: TooLarge
+    places: Places
     background: Sequence[Job] = ()
     """Run beside the lanes until the worker stops.  `Retryable`: again after a pause; another end by an exception ends the worker."""
 
@@ -187,6 +188,7 @@ class Worker:
         shared = Shared(
             processes=self._work.processes,
             open_sink=lambda p, _: self._sinks(self._outlet, p, group),
+            places=self._work.places,
             waits=self._waits,
             budget=self._budget,
             tuning=self._outlet.cluster.tuning,

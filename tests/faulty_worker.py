@@ -24,6 +24,7 @@ from processor.lanes import Lane, Sink
 from processor.pure.types import Message, Outcome, Record
 from processor.settings import Settings
 from processor.worker import Work, serve
+from tests.fakes_places import KnownPlaces
 
 QUICK = Tuning(
     session_ms=2_000,
@@ -171,7 +172,7 @@ def main(environment: Mapping[str, str]) -> int:
     async def compose(settings: Settings, _: Limits) -> AsyncIterator[Work]:
         work = Trivial(settings, fault, int(environment.get("DEAD_LETTER_BYTES", "0")))
         topics = (settings.raw_topic, settings.merge_topic)
-        yield Work(dict.fromkeys(topics, work.process), work.too_large)
+        yield Work(dict.fromkeys(topics, work.process), work.too_large, KnownPlaces())
 
     def sinks(outlet: Outlet, partition: Partition, group: Group[Lane]) -> Sink:
         if outlet.cluster.settings.processing_guarantee == "exactly_once":

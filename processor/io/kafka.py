@@ -53,6 +53,8 @@ class Tuning(Struct, frozen=True):
     fetch_wait_ms: int = 100
     """An idle fetch holds back the ones of other partitions on the same broker for this long."""
     batch_records: int = 4_000
+    first_batch_records: int = 250
+    """Of a lane; its batches double from there."""
     batch_bytes: int = 8 << 20
     partition_fetch_bytes: int = 2 << 20
     held_bytes: int = 32 << 20

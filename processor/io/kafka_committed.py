@@ -7,7 +7,7 @@ would look as if nothing had ever been committed.  Nor does it ask for offsets o
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
@@ -33,6 +33,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from processor.io.topic_ids import look
+
 Partition: TypeAlias = TopicPartition
 T = TypeVar("T")
 _RETRY_S = 0.1
@@ -46,6 +48,20 @@ _UNSTABLE = 88
 """The end of a transaction is being written; aiokafka does not know it."""
 _NO_OFFSET = -1
 _STABLE_ALONE = True
+
+
+class Standing(NamedTuple):
+    """Where a group stands."""
+
+    offset: int | None
+    """None: nothing is committed."""
+    by_lane: bool
+    """A lane got there, and nobody has put the group there."""
+
+
+def marked(offset: int) -> tuple[int, str]:
+    """An offset with what says that a lane commits it: tools that move a group, or copy its offsets elsewhere, do not leave this."""
+    return offset, f"lane {offset}"
 
 
 class StableResponse(Response):  # type: ignore[misc]  # aiokafka ships no types
@@ -120,10 +136,15 @@ class Question(
 class Member(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer of a group that does not take a coordinator's silence for an answer."""
 
-    async def committed(self, partition: Partition) -> int | None:
-        """The group's offset, None where it has none; raises aiokafka's errors."""
+    async def standing(self, partition: Partition) -> Standing:
+        """Where the group stands; raises aiokafka's errors."""
         question = Question(self._group_id, partition)
         return await coordinated(partial(_asked, self, question, partition))
+
+    async def identity(self, topic: str) -> bytes:
+        """The same for as long as the topic is the same one; raises aiokafka's errors."""
+        (found,) = await look(self._client, [topic])
+        return found.identity
 
 
 async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
@@ -135,7 +156,7 @@ async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_RETRY_S)
 
 
-async def _asked(consumer: Member, question: Question, partition: Partition) -> int | None:
+async def _asked(consumer: Member, question: Question, partition: Partition) -> Standing:
     coordinator = consumer._coordinator  # noqa: SLF001 - nobody else knows who it is
     await coordinator.ensure_coordinator_known()
     answer = await coordinator._send_req(question)  # noqa: SLF001
@@ -146,7 +167,7 @@ async def _asked(consumer: Member, question: Question, partition: Partition) -> 
         raise
 
 
-def said(answer: dict[str, Any], partition: Partition) -> int | None:
+def said(answer: dict[str, Any], partition: Partition) -> Standing:
     """What an answer says of the partition; raises aiokafka's error where it says one of the group or of the partition."""
     _refused(answer.get("error_code", 0))
     for topic in answer["topics"]:
@@ -154,7 +175,8 @@ def said(answer: dict[str, Any], partition: Partition) -> int | None:
             if (topic["topic"], found["partition"]) == partition:
                 _refused(found["error_code"])
                 offset: int = found["offset"]
-                return None if offset == _NO_OFFSET else offset
+                by_lane = (offset, found["metadata"]) == marked(offset)
+                return Standing(None if offset == _NO_OFFSET else offset, by_lane)
     raise GroupLoadInProgressError(f"the coordinator leaves out {partition}")
 
 

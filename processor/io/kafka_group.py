@@ -112,18 +112,21 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         Brokers before 2.5 may show a transaction's offset a little after its end.
         """
         async with translated(ANSWER_S):
+            topic = await self._consumer.identity(partition.topic)
             while True:
-                committed = await self._consumer.committed(partition)
+                found = await self._consumer.standing(partition)
                 start = await self._consumer.beginning_offsets([partition])
                 end = await self._consumer.end_offsets([partition])
-                if committed == await self._consumer.committed(partition):
-                    return Bounds(committed, start[partition], end[partition])
+                if found == await self._consumer.standing(partition):
+                    return Bounds(
+                        found.offset, start[partition], end[partition], topic, by_lane=found.by_lane
+                    )
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""
         self._consumer.seek(partition, offset)
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         """As a member of the group; raises aiokafka's errors."""
         await self._consumer.commit(dict(offsets))
 

@@ -19,6 +19,7 @@ from processor import telemetry
 from processor.failures import Failure, Retryable, Stopped
 from processor.io.kafka import Cluster, Partition, translated
 from processor.io.kafka_batches import Packed, Packing, TooLarge, pack
+from processor.io.kafka_committed import marked
 from processor.io.kafka_topics import Limits
 from processor.pure.types import Message, Outcome, Stage
 
@@ -26,7 +27,8 @@ START_S = 20.0
 DISCARD_S = 3.0
 ABORT_S = 1.0
 
-Commit: TypeAlias = Callable[[Mapping[Partition, int]], Awaitable[None]]
+Commit: TypeAlias = Callable[[Mapping[Partition, tuple[int, str]]], Awaitable[None]]
+"""Offsets, each with its mark."""
 
 
 class Outlet(Struct, frozen=True):
@@ -211,7 +213,7 @@ class Transactional:
 
     async def place(self, next_offset: int) -> None:
         """The offset joins the transaction."""
-        offsets = {self._source: next_offset}
+        offsets = {self._source: marked(next_offset)}
         await self.batches.producer.send_offsets_to_transaction(offsets, self._group)
 
     async def commit(self) -> None:
@@ -252,7 +254,7 @@ class Idempotent:
 
     async def place(self, next_offset: int) -> None:
         """The offset, committed as a member of the group."""
-        await self._commit({self._source: next_offset})
+        await self._commit({self._source: marked(next_offset)})
 
     async def discard(self) -> None:
         """Closes the producer."""

@@ -40,6 +40,12 @@ class Bounds(Struct, frozen=True):
     """The first offset the topic still holds."""
     end: int
     """The offset after the last one that can be read."""
+    topic: bytes = b""
+    """The topic's identity."""
+    by_lane: bool = False
+    """A lane committed the group's offset, and nobody has put the group there on purpose."""
+    published: int | None = None
+    """Below it lanes have published everything, as is known from elsewhere; None where nothing is known."""
 
 
 class Lane(Struct, frozen=True):
@@ -70,7 +76,8 @@ def begin(lane: Lane, *, owned: bool) -> Lane:
 def position(lane: Lane, bounds: Bounds) -> Lane:
     """The producer has fenced its predecessors; only now is the committed offset final.
 
-    Without a committed offset the lane begins at the first one; outside the bounds it stops.
+    Without a committed offset the lane begins at the first one; where the coordinator has forgotten the newest, where lanes are known
+    to have come.  Outside the bounds it stops.
     """
     if lane.phase in _ENDED:
         return lane
@@ -147,7 +154,11 @@ def wants_records(lane: Lane) -> bool:
 
 
 def _begins_at(bounds: Bounds) -> int:
-    return bounds.start if bounds.committed is None else bounds.committed
+    if bounds.committed is None:
+        return bounds.start
+    if bounds.by_lane and bounds.published is not None:
+        return max(bounds.committed, bounds.published)
+    return bounds.committed
 
 
 def _expect(lane: Lane, phase: Phase) -> None:

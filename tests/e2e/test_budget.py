@@ -12,6 +12,7 @@ from processor.io.kafka_topics import Limits
 from processor.pure.types import Message as Output
 from processor.pure.types import Outcome, Record
 from processor.worker import Work, Worker, open_sink
+from tests.fakes_places import KnownPlaces
 from tests.harness import Message, World, produce, until
 
 PARTITIONS = 8
@@ -47,7 +48,7 @@ async def test_a_backlog_larger_than_what_may_be_held_is_processed_whole(world: 
     limits = Limits(cluster, [world.enriched, world.dead])
     async with at_start(cluster) as admin:
         await limits.read(admin)
-    work = Work({world.raw: process, world.merges: process}, unchanged)
+    work = Work({world.raw: process, world.merges: process}, unchanged, KnownPlaces())
     worker = Worker(work, Outlet(cluster, limits, unchanged), open_sink)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(worker.run())

@@ -182,7 +182,7 @@ async def committed(
     consumer = Member(bootstrap_servers=world.kafka, group_id=world.group, enable_auto_commit=False)
     try:
         await consumer.start()
-        return {lane: await consumer.committed(Partition(*lane)) or 0 for lane in lanes}
+        return {lane: (await consumer.standing(Partition(*lane))).offset or 0 for lane in lanes}
     finally:
         await consumer.stop()
 

@@ -1,17 +1,22 @@
 """What is lost, late or slow on the way to Kafka: requests and answers chosen by their API key."""
 
 import asyncio
+import io
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
 from processor.io.kafka import Partition
+from processor.io.kafka_committed import StableRequest, StableResponse, marked
 from tests import harness
 from tests.faults import proxy
 from tests.faults.broker import caught_up, hijack, takes_lanes
+from tests.faults.evidence import committed
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.proxy import Fate, Judge, Proxy
+from tests.faults.steps import goes_on
 
 STEPS = {
     "Produce": proxy.PRODUCE,
@@ -28,6 +33,8 @@ ENOUGH = 3
 FROZEN_S = 16.0
 """Longer than the workers' transaction may take, and than Kafka takes to look for those that took too long."""
 SLOW_S = 12.0
+LONG_AGO = 5
+"""An offset."""
 LOADING, INVALID_TXN_STATE = 14, 48
 """Error codes."""
 
@@ -169,6 +176,61 @@ def _loads(asked: Counter[int], key: int, frame: bytes) -> Fate | bytes:
     if version > 5:
         return _framed(struct.pack(">ibibhb", correlation, 0, 0, 1, LOADING, 0))
     return _framed(struct.pack(">iiih", correlation, 0, 0, LOADING))
+
+
+@row("coordinator of the group answers with offsets of long ago when lanes begin again")
+async def forgetful(field: Field) -> Bitten:
+    """As one that answers before it has read all of its log, after a crash; everything a lane needs to know is elsewhere too."""
+    path = await field.through("kafka")
+    await field.start(2)
+    raw = [(field.world.raw, number) for number in range(PARTITIONS)]
+    forgotten = 0
+    async with field.sending(rate=500):
+        for _ in range(3):
+            await harness.until(partial(_beyond, field, raw), 60)
+            asked: Counter[int] = Counter()
+            path.judge = partial(_forgets, asked, field.world.raw)
+            await _begin_lanes(field)
+            await harness.until(partial(_asked, asked), 60)
+            path.judge = None
+            forgotten += asked[proxy.OFFSET_FETCH]
+            await goes_on(field)
+    field.heal()
+    assert field.logged("group_offset_forgotten") > 0
+    return Bitten(forgotten, "questions for offsets answered wrongly")
+
+
+async def _beyond(field: Field, lanes: Sequence[tuple[str, int]]) -> bool:
+    """All lanes have left the place that will be named."""
+    return min((await committed(field.world, lanes)).values()) > LONG_AGO
+
+
+def _forgets(asked: Counter[int], raw: str, key: int, frame: bytes) -> Fate | bytes:
+    """The group is said to stand where a lane has left it once; of merges the truth is told."""
+    version, correlation = struct.unpack_from(">6xhi", frame)
+    if (key, version) != (proxy.OFFSET_FETCH, StableRequest.API_VERSION):
+        return Fate.PASS
+    offset, mark = marked(LONG_AGO)
+    topics: list[object] = [
+        (topic, [(partition, offset, -1, mark, 0, {}) for partition in partitions], {})
+        for topic, partitions, _ in _asked_for(frame)
+        if topic == raw
+    ]
+    if not topics:
+        return Fate.PASS
+    asked[key] += 1
+    answer = StableResponse(0, topics, 0, {}).encode()
+    return _framed(struct.pack(">ib", correlation, 0) + answer)
+
+
+def _asked_for(frame: bytes) -> list[tuple[str, list[int], object]]:
+    """Topics and partitions of a `StableRequest`."""
+    body = io.BytesIO(frame)
+    body.seek(struct.calcsize(">ihhi"))
+    client = struct.unpack(">h", body.read(2))[0]
+    body.read(max(0, client) + 1)  # its name, and no tags
+    found: list[tuple[str, list[int], object]] = StableRequest.SCHEMA.decode(body)[1]
+    return found
 
 
 def _framed(answer: bytes) -> bytes:

@@ -11,7 +11,7 @@ from processor.failures import Retryable
 from processor.inbox import Bounds, Budget, Inbox, slices
 from processor.pure.types import Record
 
-BOUNDS = Bounds(records=4, weight=100, record_weight=10)
+BOUNDS = Bounds(records=4, weight=100, record_weight=10, first_records=4)
 
 
 def record(offset: int, size: int = 0) -> Record:
@@ -51,6 +51,21 @@ async def test_what_is_put_is_taken_in_order_in_batches_within_the_bounds(
         assert weight <= BOUNDS.weight or len(batch) == 1
         taken += [r.offset for r in batch]
     assert taken == list(range(offset))
+    inbox.done()
+    assert budget.held == 0
+
+
+async def test_batches_begin_small_and_double_up_to_the_bound() -> None:
+    """What comes first is out soon; each record is in one batch, and none is out of order."""
+    budget = Budget(10_000)
+    inbox = Inbox(Bounds(records=8, weight=1_000, record_weight=10, first_records=1), budget)
+    for first, last in ((0, 7), (7, 15), (15, 23)):
+        inbox.put([record(offset) for offset in range(first, last)])
+    batches = []
+    while not inbox.empty:
+        batches.append([r.offset for r in await inbox.take()])
+    assert [offset for batch in batches for offset in batch] == list(range(23))
+    assert [len(batch) for batch in batches] == [1, 2, 4, 8, 8]
     inbox.done()
     assert budget.held == 0
 

@@ -25,13 +25,13 @@ def stable(offset: int, *, group: int = 0, partition: int = 0) -> dict[str, Any]
 
 def test_an_offset_is_what_is_committed() -> None:
     """It may be 0."""
-    assert said(stable(17), PARTITION) == 17
-    assert said(stable(0), PARTITION) == 0
+    assert said(stable(17), PARTITION) == (17, False)
+    assert said(stable(0), PARTITION) == (0, False)
 
 
 def test_a_group_without_an_offset_has_none() -> None:
     """The coordinator says so itself."""
-    assert said(stable(-1), PARTITION) is None
+    assert said(stable(-1), PARTITION) == (None, False)
 
 
 @pytest.mark.parametrize(

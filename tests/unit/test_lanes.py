@@ -14,6 +14,7 @@ from processor.lanes import Lane, Process, Shared
 from processor.pure.lane import Bounds
 from processor.pure.types import Outcome, Record
 from processor.waits import Waits
+from tests.fakes_places import KnownPlaces
 
 HERE = Partition("in", 0)
 
@@ -25,6 +26,8 @@ class Broker:
         self.start = 0
         self.end = held
         self.committed: int | None = None
+        self.by_lane = True
+        self.places = KnownPlaces()
         self.published: list[int] = []
         self.owned = True
         self.left = False
@@ -39,7 +42,7 @@ class Broker:
 
     async def bounds(self, partition: Partition) -> Bounds:
         assert partition == HERE
-        return Bounds(self.committed, self.start, self.end)
+        return Bounds(self.committed, self.start, self.end, by_lane=self.by_lane)
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is there is fetched at once, as soon as the lane wants it."""
@@ -89,6 +92,17 @@ async def passes_on(records: Sequence[Record]) -> Outcome:
     return Outcome([], records[-1].offset + 1)
 
 
+class Taken:
+    """A process that remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+
+    async def __call__(self, records: Sequence[Record]) -> Outcome:
+        self.offsets += [record.offset for record in records]
+        return await passes_on(records)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the lane run until the condition holds."""
     async with asyncio.timeout(5):
@@ -105,6 +119,7 @@ async def running(
     shared = Shared(
         processes={"in": process},
         open_sink=lambda *_: FakeSink(broker),
+        places=broker.places,
         waits=waits,
         budget=Budget(1 << 20),
         tuning=tuning,
@@ -142,6 +157,31 @@ async def test_after_a_failed_step_on_kafka_it_begins_again_with_a_new_producer(
         await until(lambda: not lane.excused)
     assert broker.published == list(range(5))
     assert broker.sinks == 3
+
+
+async def test_a_lane_goes_on_where_it_published_though_its_group_has_forgotten_it() -> None:
+    """Nothing is published twice because a coordinator lost what it committed."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.committed, broker.end = 10, 30
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 30)
+    assert taken.offsets == [*range(30)]
+
+
+async def test_a_group_that_somebody_put_back_is_begun_from_there() -> None:
+    """And where lanes come to from there is what is known of it then."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.committed, broker.by_lane, broker.end = 10, False, 12
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 12)
+    broker.by_lane, broker.end = True, 25
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    assert taken.offsets == [*range(25), *range(10, 25)]
 
 
 async def test_what_was_fetched_is_taken_though_others_have_filled_the_budget_meanwhile() -> None:

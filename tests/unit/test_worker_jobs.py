@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from processor import worker
 from processor.failures import Retryable
 from processor.io.kafka import DEFAULT_TUNING
+from tests.fakes_places import KnownPlaces
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def working(job: worker.Job) -> worker.Worker:
     """A worker that has no lanes."""
     outlet: Any = SimpleNamespace(cluster=SimpleNamespace(tuning=DEFAULT_TUNING))
-    work = worker.Work({}, lambda message: message, [job])
+    work = worker.Work({}, lambda message: message, KnownPlaces(), [job])
     return worker.Worker(work, outlet, worker.open_sink)
 
 

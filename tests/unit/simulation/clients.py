@@ -4,17 +4,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, RequestTimedOutError
 
 from processor.io.kafka import Partition, translated
+from processor.io.kafka_committed import Standing
 from processor.io.kafka_sink import START_S, Batches, Outlet
 from processor.pure.types import Message, Outcome, Record
 from tests.unit.simulation.broker import Broker
 from tests.unit.simulation.stage import Process, Stage
 
+Marked: TypeAlias = tuple[int, str]
 T = TypeVar("T")
 SIZES = (1, 3, 10, 40)
 """Records of a fetch."""
@@ -69,8 +71,12 @@ class Consumer:
         if partition in self.assigned:
             self._at[partition] = offset
 
-    async def committed(self, partition: Partition) -> int | None:
-        """The group's offset."""
+    async def identity(self, topic: str) -> bytes:
+        """No topic is created again."""
+        return topic.encode()
+
+    async def standing(self, partition: Partition) -> Standing:
+        """The group's offset, which lanes alone commit."""
         if self.fenced and partition not in self.producing:
             self.stage.problems.append(
                 f"the offset of {name(partition)} is read before its producer starts"
@@ -78,12 +84,12 @@ class Consumer:
         committed = self._broker.committed
         if partition in self._asked:
             self._asked.discard(partition)  # the second of two readings, which are compared
-            return committed.get(partition)
+            return Standing(committed.get(partition), by_lane=True)
         offset: int | None = await self._asks(
             partition, "reads the committed offset", lambda _: committed.get(partition)
         )
         self._asked.add(partition)
-        return offset
+        return Standing(offset, by_lane=True)
 
     async def beginning_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Nothing is ever cut off here."""
@@ -100,14 +106,15 @@ class Consumer:
     async def topics(self) -> None:
         """Kafka answers."""
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit(self, offsets: Mapping[Partition, Marked]) -> None:
         """As a member of the generation that it knows when it asks."""
         generation = self.generation
+        places = _unmarked(offsets)
         for partition in offsets:
             await self._asks(
                 partition,
-                f"commits {_places(offsets)}",
-                lambda _: self._broker.commit(offsets, generation),
+                f"commits {_places(places)}",
+                lambda _: self._broker.commit(places, generation),
             )
 
     async def getmany(
@@ -223,12 +230,13 @@ class Producer(Batches):
             await self._call(what, lambda _: self._broker.publish(messages))
 
     async def send_offsets_to_transaction(
-        self, offsets: Mapping[Partition, int], group: str
+        self, offsets: Mapping[Partition, Marked], group: str
     ) -> None:
         """The offset joins the transaction."""
         epoch, self._used = self._epoch, True
-        what = f"adds {_places(offsets)} to its transaction"
-        await self._call(what, lambda _: self._broker.place(self._id, epoch, offsets))
+        places = _unmarked(offsets)
+        what = f"adds {_places(places)} to its transaction"
+        await self._call(what, lambda _: self._broker.place(self._id, epoch, places))
 
     async def commit_transaction(self) -> None:
         """All or nothing."""
@@ -260,6 +268,10 @@ class Producer(Batches):
 def name(partition: Partition) -> str:
     """As the schedule says it."""
     return f"{partition.topic}/{partition.partition}"
+
+
+def _unmarked(offsets: Mapping[Partition, Marked]) -> dict[Partition, int]:
+    return {partition: offset for partition, (offset, _) in offsets.items()}
 
 
 def _places(offsets: Mapping[Partition, int]) -> str:

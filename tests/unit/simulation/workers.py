@@ -12,6 +12,7 @@ from processor.io.kafka import DEFAULT_TUNING, Cluster, Partition
 from processor.io.kafka_sink import Outlet
 from processor.merging import Merging
 from processor.worker import Work
+from tests.fakes_places import KnownPlaces
 from tests.unit.simulation.broker import Broker
 from tests.unit.simulation.clients import Consumer, Producer
 from tests.unit.simulation.loop import OWNER
@@ -136,6 +137,7 @@ class Workers:
         work = Work(
             processes={"raw": pipeline.process, "merges": merging.process},
             too_large=lambda message: message,
+            places=KnownPlaces(),
             background=[store.move],
         )
         cluster = FakeCluster(lambda: self._consumer(process, world), world.batch)

@@ -1,0 +1,10 @@
+-- compatible: 5
+-- How far each lane has published, some moments ago: a group whose coordinator forgets what it committed is found out by this.
+CREATE TABLE lane_places (
+    consumer_group text COLLATE "C" NOT NULL,
+    topic          text COLLATE "C" NOT NULL,
+    partition      integer NOT NULL,
+    topic_identity bytea NOT NULL,   -- a topic that is created again is another one
+    next_offset    bigint NOT NULL,  -- everything below is published
+    PRIMARY KEY (consumer_group, topic, partition)
+) WITH (fillfactor = 50);
