@@ -16,8 +16,9 @@ INSTALL_SELF := $(PIP) --no-deps --no-build-isolation --no-index --editable .
 # Of the machine, else of Debian's package, unpacked here: that needs no root.
 PROMTOOL ?= $(or $(shell command -v promtool),.cache/prometheus/usr/bin/promtool)
 # The locks name packages and hashes, never a host.
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-  --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml --group build
+RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-annotate --no-emit-index-url --no-emit-find-links
+COMPILE := $(RESOLVE) pyproject.toml --group build
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -66,7 +67,7 @@ faults: $(VENV)/.dev  ## the fault matrix on real servers, under an hour; ARGS="
 soak: $(VENV)/.dev  ## MINUTES=30 of faults under load: invariants, and memory and connections that do not grow; ARGS="--seed N"
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
-bench: $(VENV)/.dev  ## throughput beside a floor, in turns, every verdict checked; ARGS=latency for latency
+bench: $(VENV)/.dev  ## throughput beside a floor, every verdict checked; ARGS=latency, ARGS="--with kstreams,faust,quix" for rivals
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 mutate: $(VENV)/.dev  ## mutants of the verdicts and merges; the run fails when under 90 % are killed
@@ -79,7 +80,9 @@ lock: $(VENV)/.dev  ## resolves deploy/*.lock and the Kafka jars anew
 	@$(BIN)/$(COMPILE) --upgrade --all-extras --output-file deploy/dev.lock
 	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra embedded --extra api --output-file deploy/demo.lock
 	@$(BIN)/$(COMPILE) --constraint deploy/dev.lock --extra api --extra engagement --output-file deploy/runtime.lock
-	@$(BIN)/python -c 'from processor.embedded.jars import lock; lock()'
+	@$(BIN)/$(RESOLVE) --upgrade --group quix --output-file deploy/bench.lock
+	@$(BIN)/python -c 'from processor.embedded.jars import BROKER; BROKER.resolve()'
+	@$(BIN)/python -c 'from tests.bench.rivals.kstreams import JARS; JARS.resolve()'
 
 clean:  ## removes the virtual environment and every cache
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache mutants build dist

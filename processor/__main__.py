@@ -104,6 +104,18 @@ def demo(
 
 
 @app.command()
+def bench(
+    events: Annotated[int, typer.Option(min=10_000, help="Messages.")] = 300_000,
+    rounds: Annotated[int, typer.Option(min=1, help="The table has their medians.")] = 3,
+) -> None:
+    """Measure a worker beside a floor on real servers of its own, and check every verdict."""
+    with extra("embedded"):
+        from processor.bench import main as measure
+
+        raise typer.Exit(measure(events, rounds))
+
+
+@app.command()
 def purge(
     older_than: Annotated[str, typer.Option(help="A duration such as 180d.")],
 ) -> None:

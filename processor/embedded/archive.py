@@ -24,7 +24,7 @@ _WRITTEN_WITHIN_S = 60.0
 
 def make() -> None:
     """Fetches the jars, runs a broker once and keeps the classes it loaded.  Raises `StartRefused`."""
-    jars.classpath()
+    jars.BROKER.classpath()
     archive = jars.archive()
     if archive.exists():
         return
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     """Exit code 2 and one line where it cannot be done."""
     try:
         if arguments == ["--jars"]:
-            jars.classpath()
+            jars.BROKER.classpath()
         else:
             make()
     except StartRefused as refused:

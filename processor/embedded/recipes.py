@@ -121,7 +121,7 @@ class Kafka:
 
     def _java(self, *flags: str) -> list[str]:
         level = "-Dorg.apache.logging.log4j.level=WARN"
-        return [java(), *flags, *_archived(flags), level, "-cp", jars.classpath()]
+        return [java(), *flags, *_archived(flags), level, "-cp", jars.BROKER.classpath()]
 
     def _properties(self) -> str:
         both = f"PLAINTEXT://{self.url},CONTROLLER://{LOOPBACK}:{self.controller}"

@@ -12,8 +12,8 @@ from processor.io.postgres import Postgres
 
 LOOK_EVERY_S = 60.0
 """How often it looks for leads that have become large without anybody listing them."""
-CHANGES = 500
-"""Notes of one org unit folded in one transaction."""
+CHANGES = 5_000
+"""Notes folded in one transaction, of all org units together: with very many of them each note is of few events."""
 
 
 async def folder(postgres: Postgres, pause: float = 0.5, limit: int = CHANGES) -> None:

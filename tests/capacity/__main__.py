@@ -16,13 +16,14 @@ from pathlib import Path
 
 import asyncpg
 
+from processor.bench.used import cpu
 from processor.embedded import Stack
 from processor.io.kafka_topics import PARTITIONS
 from processor.io.migrate import migrate
 from tests import harness
 from tests.capacity.arithmetic import Costs, rendered
 from tests.capacity.traffic import FILTERS, LEADS, events, fill
-from tests.capacity.used import Used, cpu, held, log_bytes, used
+from tests.capacity.used import Used, held, log_bytes, used
 from tests.harness_cluster import cluster_in
 
 POLL_S = 0.5

@@ -1,13 +1,12 @@
 """What the parts have used so far: CPU time of their processes, bytes they keep."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import psutil
 
-from processor.embedded.processes import tree
+from processor.bench.used import cpu
 from processor.io.redis import Server
 
 
@@ -34,18 +33,6 @@ async def used(database: asyncpg.Connection, pids: Mapping[str, Sequence[int]]) 
     )
     assert row is not None
     return Used({part: cpu(own) for part, own in pids.items()}, int(row[0]), row[1], row[2])
-
-
-def cpu(servers: Iterable[int]) -> float:
-    """Seconds of servers with all their children, ended ones included."""
-    spent = 0.0
-    for pid in servers:
-        main = psutil.Process(pid)
-        ended = main.cpu_times()
-        living = [process.cpu_times() for process in tree(main)]
-        spent += sum(times.user + times.system for times in living)
-        spent += ended.children_user + ended.children_system
-    return spent
 
 
 async def held(url: str) -> int:

@@ -35,6 +35,15 @@ MANY = """INSERT INTO events (org_unit, id, lead_id, event_type, metadata, occur
         source_partition, source_offset, batch, rules, counted)
     SELECT 'acme', $1 || g, $1, 'Page View', '{}', ms_event(1700000000000 + g), now(), 't', 0, g, 1, 1, true
     FROM generate_series(0, 5000) g"""
+IN_ORG_UNITS = """INSERT INTO events (org_unit, id, lead_id, event_type, metadata, occurred_at, received_at, source_topic,
+        source_partition, source_offset, batch, rules, counted)
+    SELECT 'ou-' || o, 'e' || $1 || '-' || g, 'a', CASE o % 2 WHEN 0 THEN 'Page View' ELSE 'Email Open' END, '{}',
+        ms_event(1700000000000 + g * 1000), now(), 't', 0, g, 1, 1, true
+    FROM generate_series(1, 40) o CROSS JOIN LATERAL generate_series(1, CASE WHEN o <= 2 THEN 2500 ELSE o END) g"""
+OF_ORG_UNITS = """SELECT org_unit, count(*), event_rank(org_unit, '', 15, NULL), event_rank(org_unit, 'Page View', 15, NULL),
+        (SELECT sum(count) FROM suppression_counts s WHERE s.org_unit = e.org_unit),
+        (SELECT max(chosen(c, 15)) FROM event_counts c WHERE c.org_unit = e.org_unit AND c.event_type = '' AND NOT split)
+    FROM events e GROUP BY org_unit"""
 TOMBSTONES = "UPDATE events SET deleted_at = now(), metadata = '{}' WHERE id = ANY ($1::text[])"
 
 
@@ -145,6 +154,29 @@ async def test_a_batch_waits_for_no_other_batch_because_of_counts(people: People
             await ingest(people, second)
             assert await people.pool.fetchval("SELECT fold_counts(100)") == 1
     assert await people.pool.fetchval("SELECT count(*) FROM event_count_changes") == 1
+
+
+async def test_one_fold_is_of_all_org_units(people: People) -> None:
+    """So that it costs no more where the same events are of very many; each has its own counts, deep where it has many events."""
+    for batch in ("1", "2"):
+        await people.pool.execute(IN_ORG_UNITS, batch)
+    assert await people.pool.fetchval("SELECT fold_counts(100)") == 80
+    assert await people.pool.fetchval("SELECT fold_counts(100)") is None
+    for org_unit, stored, every, views, hours, largest in await people.pool.fetch(OF_ORG_UNITS):
+        assert every == hours == stored
+        assert views == (stored if int(org_unit[3:]) % 2 == 0 else 0)
+        assert largest <= 2048, "a node that holds too much is split"
+
+
+async def test_a_fold_takes_no_more_than_it_can_bear(people: People) -> None:
+    """However many changes it may take: the oldest first, as many of them as have half a million events together."""
+    note = """INSERT INTO event_count_changes (org_unit, leads, event_types, reasons, filter_ids, slots, counts)
+        SELECT 'many', array_fill(''::text, $1), array_fill('Page View'::text, $1), array_fill(0::smallint, $1),
+            array_fill(''::text, $1), ARRAY(SELECT generate_series(1, ($1::integer[])[1])), array_fill(1::bigint, $1)"""
+    for size in (300_000, 300_000, 10):
+        await people.pool.execute(note, [size])
+    assert await people.pool.fetchval("SELECT fold_counts(100)") == 2
+    assert await people.pool.fetchval("SELECT fold_counts(100)") == 1
 
 
 async def test_a_large_lead_gets_counts_of_its_own(people: People, database: str) -> None:

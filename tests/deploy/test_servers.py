@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from processor.embedded import Stack
-from processor.embedded.jars import classpath
+from processor.embedded.jars import BROKER
 from processor.embedded.journal import free_port
 from processor.embedded.recipes import FAST_START, Valkey, java, package
 from tests.deploy import compose
@@ -45,7 +45,7 @@ def test_kafka_takes_its_settings(tmp_path: Path) -> None:
     cluster = urlsafe_b64encode(b"compose" + bytes(9)).decode().rstrip("=")
     tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
     done = subprocess.run(
-        [java(), *FAST_START, "-cp", classpath(), *tool],
+        [java(), *FAST_START, "-cp", BROKER.classpath(), *tool],
         check=False,
         capture_output=True,
         text=True,

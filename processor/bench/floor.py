@@ -1,6 +1,7 @@
 """The floor: read, copy into Postgres, write, without any thought: no validation, no filters, no verdict, nothing enriched.
 
-What a processor of these parts can come near to and not go under; at least once.  Its table has the columns of the events and three indexes.
+What a processor of these parts can come near to and not go under; at least once.  It uses the drivers as anybody would, and nothing of the
+processor.
 """
 
 import asyncio
@@ -13,15 +14,6 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from msgspec import json
 
-from tests.harness_waiting import until
-
-TABLE = """
-CREATE TABLE events (
-    org_unit text NOT NULL, id text NOT NULL, lead_id text NOT NULL, event_type text NOT NULL, metadata jsonb NOT NULL,
-    created_at timestamptz NOT NULL, PRIMARY KEY (org_unit, id));
-CREATE INDEX ON events (org_unit, created_at DESC);
-CREATE INDEX ON events (org_unit, lead_id, created_at DESC);
-"""
 STAGED = "CREATE TEMP TABLE staged (LIKE events) ON COMMIT DELETE ROWS"
 BATCH = 2_000
 PRODUCED = 512 << 10
@@ -39,7 +31,8 @@ async def main() -> None:
     )
     producer = AIOKafkaProducer(bootstrap_servers=kafka, max_batch_size=PRODUCED)
     async with consumer, producer, asyncio.TaskGroup() as lanes:
-        await until(consumer.assignment, 30)
+        while not consumer.assignment():  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.05)
         running = [
             lanes.create_task(_lane(consumer, producer, one)) for one in consumer.assignment()
         ]
@@ -90,6 +83,7 @@ def _row(record: Any) -> tuple[Any, ...]:
         event["lead_id"],
         event["event_type"],
         json.encode(event["metadata"]).decode(),
+        None,
         datetime.fromisoformat(event["created_at"]),
     )
 

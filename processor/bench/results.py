@@ -1,23 +1,22 @@
-"""What the runs say together: medians, ratios to the floor of the same round, a table, a chart and JSON."""
+"""What the runs say together: medians, ratios within a round, tables, a chart and JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from tests.bench.runs import Result
+from processor.bench.contenders import Kind
+from processor.bench.runs import Result, Round
 
-Round = Mapping[str, Result]
-"""By contender."""
 PARTS = ("worker", "kafka", "redis", "postgres")
 COLOURS = ("#4c72b0", "#dd8452", "#c44e52", "#55a868")
 _BAR, _GAP, _LEFT, _WIDTH = 26, 12, 130, 560
 
 
-def ratios(rounds: Sequence[Round], name: str) -> list[float]:
-    """Of throughput to that of the floor, in each round."""
-    return [one[name].events_s / one["floor"].events_s for one in rounds]
+def ratios(rounds: Sequence[Round], name: str, other: str = "floor") -> list[float]:
+    """Of throughput to that of another contender, in each round."""
+    return [one[name].events_s / one[other].events_s for one in rounds]
 
 
 def table(rounds: Sequence[Round]) -> str:
@@ -36,12 +35,31 @@ def table(rounds: Sequence[Round]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write(folder: Path, machine: str, rounds: Sequence[Round]) -> None:
-    """`bench.json` with every run, and `bench.svg`."""
+def beside(rounds: Sequence[Round]) -> str:
+    """Markdown: the worker divided by each rival of the same rounds; the CPU is that of the program, and that of all parts."""
+    named = rounds[0].values()
+    lines = [["", "events/s [range]", "its CPU", "all CPU"], ["---"] * 4]
+    lines += [
+        _compared(rounds, own.contender, rival.contender)
+        for own in named
+        for rival in named
+        if (own.kind, rival.kind) == (Kind.OWN.value, Kind.RIVAL.value)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def failed(rounds: Sequence[Round]) -> bool:
+    """Whether the floor or the worker did anything wrong; what a rival did is only told."""
+    results = [result for one in rounds for result in one.values()]
+    return any(result.wrong for result in results if result.kind != Kind.RIVAL.value)
+
+
+def write(folder: Path, name: str, about: str, rounds: Sequence[Round]) -> None:
+    """``NAME.json`` with every run, and ``NAME.svg``."""
     folder.mkdir(parents=True, exist_ok=True)
     told = [{name: asdict(result) for name, result in one.items()} for one in rounds]
-    (folder / "bench.json").write_text(json.dumps({"machine": machine, "rounds": told}, indent=2))
-    (folder / "bench.svg").write_text(chart(rounds))
+    (folder / f"{name}.json").write_text(json.dumps({"about": about, "rounds": told}, indent=2))
+    (folder / f"{name}.svg").write_text(chart(rounds))
 
 
 def chart(rounds: Sequence[Round]) -> str:
@@ -83,18 +101,35 @@ def _text(x: float, top: float, text: str) -> str:
 
 
 def _row(rounds: Sequence[Round], name: str) -> list[str]:
-    runs, compared = [one[name] for one in rounds], ratios(rounds, name)
+    runs = [one[name] for one in rounds]
     cpu = [_cpu(rounds, name, part) for part in PARTS]
     return [
         name,
         f"{median(run.events_s for run in runs):,.0f}",
-        f"{median(compared):.2f} [{min(compared):.2f}–{max(compared):.2f}]",
+        _ranged(ratios(rounds, name)),
         *(f"{micros:.1f}" for micros in cpu),
         f"{sum(cpu):.1f}",
         f"{median(run.memory_mb for run in runs):.0f}",
         f"{median(run.first_output_s for run in runs):.1f}",
         f"{sum(run.wrong for run in runs)}",
     ]
+
+
+def _compared(rounds: Sequence[Round], own: str, rival: str) -> list[str]:
+    return [
+        f"{own} ÷ {rival}",
+        _ranged(ratios(rounds, own, rival)),
+        _ranged([one[own].cpu["worker"] / one[rival].cpu["worker"] for one in rounds]),
+        _ranged([_all_cpu(one[own]) / _all_cpu(one[rival]) for one in rounds]),
+    ]
+
+
+def _ranged(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} [{min(values):.2f}–{max(values):.2f}]"
+
+
+def _all_cpu(result: Result) -> float:
+    return sum(result.cpu[part] for part in PARTS)
 
 
 def _cpu(rounds: Sequence[Round], name: str, part: str) -> float:

@@ -1,0 +1,48 @@
+"""`processor bench` on real servers: the worker is right, and whoever is not is found out."""
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from processor.bench import sent
+from processor.bench.contenders import AT_LEAST_ONCE, EXACTLY_ONCE, FLOOR, Kind
+from processor.bench.runs import Bench
+from processor.bench.traffic import verdicts
+from processor.embedded import Stack
+from processor.failures import Failure
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+EVENTS = 3_000
+
+
+@pytest.fixture
+def bench(stack: Stack, tmp_path: Path) -> Bench:
+    """A backlog of its own."""
+    return Bench(stack, tmp_path, sent(EVENTS), f"bench-{secrets.token_hex(4)}")
+
+
+async def test_floor_and_worker_take_turns_and_do_nothing_wrong(bench: Bench) -> None:
+    """Over the same messages, each on a site of its own."""
+    (done,) = await bench.rounds((FLOOR, EXACTLY_ONCE, AT_LEAST_ONCE), 1)
+    assert [*done] == ["floor", "exactly_once", "at_least_once"]
+    assert [result.wrong for result in done.values()] == [0, 0, 0]
+    assert all(result.cpu["worker"] > 0 for result in done.values())
+
+
+async def test_whoever_gives_no_verdicts_is_found_out(bench: Bench) -> None:
+    """The floor, measured as if it promised some: each verdict that is missing counts in Postgres and in the topic."""
+    liar = replace(FLOOR, name="liar", kind=Kind.RIVAL)
+    (done,) = await bench.rounds((liar,), 1)
+    suppressed = [one for one, reason in verdicts(sent(EVENTS)).items() if reason]
+    assert done["liar"].wrong == 2 * len(suppressed)
+
+
+async def test_a_contender_that_ends_by_itself_is_a_failure_that_says_what_it_wrote(
+    bench: Bench,
+) -> None:
+    """Its output is the reason."""
+    broken = replace(EXACTLY_ONCE, environment={"FILTER_ORDER": "sideways"})
+    with pytest.raises(Failure, match="FILTER_ORDER"):
+        await bench.rounds((broken,), 1)
