@@ -132,4 +132,5 @@ TEMPTING: dict[str, list[Any]] = {
 
 def as_yaml(document: dict[str, Any]) -> str:
     """The document as a file ``filters apply`` reads."""
-    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    return text.replace("\x7f", "\\u007f")  # JSON may hold it, YAML may not

@@ -13,7 +13,7 @@ from processor.io.kafka import Cluster, Partition, connected
 from tests import harness
 from tests.faults.evidence import committed
 from tests.faults.field import PARTITIONS, Field
-from tests.faults.history import Asked
+from tests.faults.history import Asked, asked
 from tests.traffic import Record
 
 
@@ -52,10 +52,11 @@ async def send_own(
     """So many events of a lead that the load does not know, each with `size` bytes of metadata more; org unit and id of each."""
     wave: list[tuple[Record, Asked | None]] = []
     for number in range(count):
-        asked = Asked("acme", f"{name}-{number}", name)
-        event = {**asked._asdict(), "event_type": "click", "metadata": {"pad": "x" * size}}
-        body = json.dumps(event).encode()
-        wave.append((Record(partition, time.time_ns() // 1_000_000, name.encode(), body), asked))
+        event = {"org_unit": "acme", "id": f"{name}-{number}", "lead_id": name}
+        event["event_type"] = "click"
+        body = json.dumps({**event, "metadata": {"pad": "x" * size}}).encode()
+        record = Record(partition, time.time_ns() // 1_000_000, name.encode(), body)
+        wave.append((record, asked(record)))
     await field.produce(field.world.raw, wave)
     return [("acme", f"{name}-{number}") for number in range(count)]
 

@@ -1,7 +1,7 @@
 """What Kafka, Postgres and Redis say in the end: all that the checker may look at.  Nobody's word is taken but theirs."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,15 +11,18 @@ import redis
 from processor.demo.recount import recount
 from processor.io.kafka import Partition
 from processor.io.kafka_committed import Member
+from processor.io.windows import LAYOUT
+from processor.io.windows_touched import EXCEEDING
 from tests import harness
-from tests.faults.history import History
+from tests.faults.history import History, Place
 
 BEFORE = "before"
 """The topic of rows that were there before all else: no message asked for them, and nobody was told of them."""
 ROWS = """
     SELECT org_unit, id, lead_id, original_lead_id, event_type, metadata::text AS metadata, suppression_reason,
            suppressed_by::text AS suppressed_by, (extract(epoch FROM occurred_at) * 1000)::bigint AS at,
-           source_topic, source_partition, source_offset, rules, counted, exceeded::text AS exceeded,
+           (extract(epoch FROM received_at) * 1000)::bigint AS received_at,
+           source_topic, source_partition, source_offset, batch, rules, counted, exceeded::text AS exceeded,
            deleted_at IS NOT NULL AS deleted
       FROM events WHERE source_topic <> $1
 """
@@ -28,8 +31,15 @@ WATCHED = """
       FROM filters WHERE kind = 'velocity' AND enabled AND NOT deleted
 """
 EPOCHS = "SELECT org_unit, lead_id, epoch FROM lead_epochs"
-FILLED = "SELECT DISTINCT org_unit, lead_id FROM events WHERE source_topic = $1"
-_MESSAGE = ("org_unit", "id", "lead_id", "original_lead_id", "suppression_reason", "suppressed_by")
+TURNS = "SELECT org_unit, message_id, batch FROM merges WHERE cardinality(merged_lead_ids) > 0"
+FILLED = """
+    SELECT org_unit, coalesce(original_lead_id, lead_id) AS lead, count(*) AS rows
+      FROM events WHERE source_topic = $1 GROUP BY 1, 2
+"""
+_MESSAGE = (
+    *("org_unit", "id", "lead_id", "original_lead_id", "event_type", "metadata"),
+    *("suppression_reason", "suppressed_by", "created_at", "received_at"),
+)
 
 
 class Row(NamedTuple):
@@ -44,9 +54,11 @@ class Row(NamedTuple):
     suppression_reason: str | None
     suppressed_by: str | None
     at: int
+    received_at: int
     source_topic: str
     source_partition: int
     source_offset: int
+    batch: int
     rules: int
     counted: bool
     exceeded: str | None
@@ -58,7 +70,7 @@ class Row(NamedTuple):
         return self.org_unit, self.id
 
     @property
-    def place(self) -> tuple[str, int, int]:
+    def place(self) -> Place:
         """Of the message that committed it."""
         return self.source_topic, self.source_partition, self.source_offset
 
@@ -69,14 +81,20 @@ class Row(NamedTuple):
 
 
 class Published(NamedTuple):
-    """An enriched message, as far as invariants speak of it."""
+    """An enriched message."""
 
     org_unit: str
     id: str
     lead_id: str
     original_lead_id: str | None
+    event_type: str
+    metadata: Any
     suppression_reason: str | None
     suppressed_by: Any
+    created_at: str
+    received_at: str
+    record_key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -114,13 +132,15 @@ class Evidence:
 
     rows: list[Row] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
-    letters: list[tuple[str, int, int]] = field(default_factory=list)
+    letters: list[Place] = field(default_factory=list)
     """The place of the record that each is about."""
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     filters: list[Filter] = field(default_factory=list)
     epochs: dict[tuple[str, str], int] = field(default_factory=dict)
-    filled: set[tuple[str, str]] = field(default_factory=set)
-    """Leads with rows that were there before, which are not among the rows here."""
+    turns: dict[tuple[str, str], int] = field(default_factory=dict)
+    """When merges took effect, by their events: numbers as those of batches."""
+    filled: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many rows were there before, by who was named; they are not among the rows here."""
     windows: list[Held] = field(default_factory=list)
     recount: list[str] = field(default_factory=list)
     """What the independent recount of all stored verdicts finds wrong."""
@@ -139,13 +159,15 @@ async def collect(world: harness.World, history: History) -> Evidence:
         found.filters = [Filter(*record.values()) for record in await connection.fetch(WATCHED)]
         epochs = await connection.fetch(EPOCHS)
         found.epochs = {(r["org_unit"], r["lead_id"]): r["epoch"] for r in epochs}
+        turns = await connection.fetch(TURNS)
+        found.turns = {(r["org_unit"], r["message_id"]): r["batch"] for r in turns}
         full = await connection.fetch(FILLED, BEFORE)
-        found.filled = {(r["org_unit"], r["lead_id"]) for r in full}
+        found.filled = {(r["org_unit"], r["lead"]): r["rows"] for r in full}
         found.recount = [str(mismatch) for mismatch in (await recount(connection)).mismatches]
     finally:
         await connection.close()
     messages = await harness.read_topic(world.kafka, world.enriched)
-    found.published = [_published(json.loads(m.value or b"null")) for m in messages]
+    found.published = [published(m.key, m.value or b"null", m.headers) for m in messages]
     letters = await harness.read_topic(world.kafka, world.dead)
     found.letters = [_place(json.loads(letter.value or b"null")) for letter in letters]
     found.committed = await committed(world, history.ends())
@@ -167,41 +189,73 @@ async def committed(
 
 def windows(url: str) -> list[Held]:
     """What Redis holds complete, of the generation in force."""
-    found = []
-    server: Any = redis.Redis.from_url(url)
-    with server:
-        for key in server.scan_iter(match=b"w1:{*}:*"):
-            sentinel, _, rest = key.partition(b"}:")
-            generation, _, suffix = rest.partition(b":")
-            if suffix.endswith(b":x") or generation != server.hget(sentinel + b"}", "generation"):
-                continue
-            held = _held(server, key, suffix.decode())
-            if held is not None:
-                found.append(held)
-    return found
+    with redis.Redis.from_url(url) as server:
+        held = (_held(server, key, named) for key, named in _names(server))
+        return [window for window in held if window is not None]
 
 
-def _held(server: Any, key: bytes, suffix: str) -> Held | None:
-    revision, epoch, name = suffix.split(":", 2)
-    org_unit, _, lead = name.partition("\0")
+def watching(url: str) -> set[tuple[str, int]]:
+    """The filters that Redis has windows of, by org unit and revision."""
+    with redis.Redis.from_url(url) as server:
+        return {(named.org_unit, named.revision) for _, named in _names(server)}
+
+
+def _names(server: Any) -> Iterator[tuple[bytes, "Named"]]:
+    """The windows of the generation in force."""
+    in_force: dict[str, bytes] = {}
+    for key in server.scan_iter(match=f"{LAYOUT}:{{*}}:*"):
+        named = window_named(key.decode())
+        if named is None:
+            continue
+        if named.sentinel not in in_force:
+            in_force[named.sentinel] = server.hget(named.sentinel, "generation")
+        if named.generation == in_force[named.sentinel]:
+            yield key, named
+
+
+class Named(NamedTuple):
+    """What the name of a window says."""
+
+    sentinel: str
+    generation: bytes
+    revision: int
+    epoch: int
+    org_unit: str
+    lead_id: str
+
+
+def window_named(key: str) -> Named | None:
+    """None for the key of exceeding events: no window is called so, since a lead that ends so has a NUL behind it."""
+    if key.endswith(EXCEEDING):
+        return None
+    sentinel, _, rest = key.partition("}:")
+    generation, revision, epoch, name = rest.split(":", 3)
+    org_unit, _, lead = name.removesuffix("\0").partition("\0")
+    return Named(f"{sentinel}}}", generation.encode(), int(revision), int(epoch), org_unit, lead)
+
+
+def _held(server: Any, key: bytes, named: Named) -> Held | None:
     (marker, floor), *members = server.zrange(key, 0, -1, withscores=True)
     if marker != b"C":
         return None
-    exceeding = server.zrange(key + b":x", 0, -1, withscores=True)
+    exceeding = server.zrange(key + EXCEEDING.encode(), 0, -1, withscores=True)
     return Held(
-        org_unit,
-        lead,
-        int(epoch),
-        int(revision),
+        named.org_unit,
+        named.lead_id,
+        named.epoch,
+        named.revision,
         int(floor),
         tuple(int(at) for _, at in members),
         tuple(int(at) for _, at in exceeding),
     )
 
 
-def _published(event: dict[str, Any]) -> Published:
-    return Published(*(event[name] for name in _MESSAGE))
+def published(key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]) -> Published:
+    """What a record of the enriched topic says."""
+    event = json.loads(value)
+    said = {name: event[name] for name in _MESSAGE}
+    return Published(**said, record_key=key, headers=tuple(headers))
 
 
-def _place(letter: dict[str, Any]) -> tuple[str, int, int]:
+def _place(letter: dict[str, Any]) -> Place:
     return letter["topic"], letter["partition"], letter["offset"]

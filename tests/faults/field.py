@@ -17,9 +17,10 @@ from aiokafka import AIOKafkaProducer
 
 from processor.io.kafka_topics import create_topics
 from tests import harness
-from tests.faults.checker import Promise, Violation, check
+from tests.faults.checker import Violation, check
 from tests.faults.evidence import Evidence, collect, committed
 from tests.faults.history import FILTERS, Asked, History, Load, Merge, Sent
+from tests.faults.promise import Promise
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.servers import FaultStack
 from tests.traffic import Record
@@ -296,5 +297,7 @@ class Field:
             for r, _ in wave
         ]
         places = [await future for future in futures]
-        for place, (_, asks) in zip(places, wave, strict=True):
-            self.history.sent.append(Sent(topic, place.partition, place.offset, asks))
+        for place, (record, asks) in zip(places, wave, strict=True):
+            self.history.sent.append(
+                Sent(topic, place.partition, place.offset, asks, record.timestamp)
+            )

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from tests import oracle_parse
 from tests.oracle_compare import rfc3339
+from tests.oracle_parse import Message
 from tests.traffic import Record, home
 
 ORG_UNITS = ("acme", "globex")
@@ -51,8 +53,11 @@ FILTERS: dict[str, Any] = {
         for org_unit in ORG_UNITS
     }
 }
+MAX_FUTURE_MS = 3_600_000
 BAD = (b"{", None, b"[]", b'{"org_unit":"acme"}', b"\xff", b'{"org_unit":"acme","lead_id":""}')
 
+Place: TypeAlias = tuple[str, int, int]
+"""Topic, partition and offset."""
 Spoil: TypeAlias = Callable[[dict[str, Any]], bytes | None]
 """Makes another message of an event."""
 
@@ -63,6 +68,11 @@ class Asked(NamedTuple):
     org_unit: str
     id: str | None
     lead_id: str
+    event_type: str
+    """As it is stored."""
+    at: int
+    metadata: str
+    """JSON."""
 
 
 class Merge(NamedTuple):
@@ -82,9 +92,10 @@ class Sent:
     partition: int
     offset: int
     asks: Asked | Merge | None
+    timestamp: int
 
     @property
-    def place(self) -> tuple[str, int, int]:
+    def place(self) -> Place:
         """Where it stands."""
         return self.topic, self.partition, self.offset
 
@@ -117,11 +128,23 @@ class History:
         self.sent = [sent for sent in self.sent if sent not in gone]
         return len(gone)
 
+    def merging(self) -> list[tuple[Sent, Merge]]:
+        """Merges in the order in which they take effect: they stand on one partition."""
+        found = [(sent, sent.asks) for sent in self.sent if isinstance(sent.asks, Merge)]
+        assert len({sent.partition for sent, _ in found}) <= 1, "merges whose order nobody knows"
+        return sorted(found, key=lambda one: one[0].offset)
+
     def merges(self) -> list[Merge]:
-        """In the order in which they take effect: they stand on one partition."""
-        found = [sent for sent in self.sent if isinstance(sent.asks, Merge)]
-        assert len({sent.partition for sent in found}) <= 1, "merges whose order nobody knows"
-        return [s.asks for s in sorted(found, key=lambda s: s.offset) if isinstance(s.asks, Merge)]
+        """In the order in which they take effect."""
+        return [merge for _, merge in self.merging()]
+
+
+def asked(record: Record) -> Asked:
+    """What a good raw record asks for, as the contract reads it."""
+    message = Message("", record.partition, 0, record.timestamp, record.key, record.value)
+    raw = oracle_parse.read(message, MAX_FUTURE_MS, lambda _: "")
+    metadata = json.dumps(raw.metadata)
+    return Asked(raw.org_unit, raw.id or None, raw.lead_id, raw.event_type, raw.at, metadata)
 
 
 def _always(value: bytes | None) -> Spoil:
@@ -219,22 +242,21 @@ class Load:
         record = Record(home(lead, self._partitions), _stamp(), lead.encode(), value)
         self._sent.append((record, event))
         del self._sent[:-200]
-        return record, Asked(event["org_unit"], event.get("id"), lead)
+        return record, asked(record)
 
     def _odd(self, value: bytes) -> tuple[Record, Asked]:
         """A lead that only the value names stays on one partition all the same."""
-        event = json.loads(value)
-        lead = event["lead_id"]
+        lead = json.loads(value)["lead_id"]
         record = Record(home(lead, self._partitions), _stamp(), b"odd", value)
-        return record, Asked(event["org_unit"], event.get("id"), lead)
+        return record, asked(record)
 
     def _again(self, record: Record, event: dict[str, Any]) -> tuple[Record, Asked]:
         """A duplicate, on the partition of its original; half of them ask for something else."""
         if self._random.random() < 0.5:
             other = {"event_type": "page_view", "timestamp": rfc3339(self.now - 700)}
             record = record._replace(value=json.dumps({**event, **other}).encode())
-        asked = Asked(event["org_unit"], event.get("id"), event["lead_id"])
-        return record._replace(timestamp=_stamp()), asked
+        record = record._replace(timestamp=_stamp())
+        return record, asked(record)
 
 
 def _stamp() -> int:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -55,10 +55,12 @@ class Result:
 
     row: Row
     seed: int
-    events: int
-    bitten: Bitten | None
-    recovery_s: float
-    took_s: float
+    asked: int
+    """How many events it was to send, at least."""
+    events: int = 0
+    bitten: Bitten | None = None
+    recovery_s: float = 0.0
+    took_s: float = 0.0
     violations: Sequence[Violation] = ()
     error: str = ""
     """Why it did not run, or broke off."""
@@ -66,8 +68,9 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """The fault bit, and nothing is wrong."""
-        return bool(not self.error and not self.violations and self.bitten and self.bitten.times)
+        """The fault bit, enough was sent meanwhile, and nothing is wrong."""
+        wrong = self.error or self.violations or self.events < self.asked
+        return bool(not wrong and self.bitten and self.bitten.times)
 
     @property
     def verdict(self) -> str:
@@ -79,6 +82,8 @@ class Result:
             return f"VIOLATED {' '.join(names)}: {self.violations[0].text}"
         if self.error:
             return f"FAILED: {self.error}"
+        if self.events < self.asked:
+            return f"FAILED: {self.events:,} of {self.asked:,} events were sent"
         return "holds" if self.good else "FAILED: the fault did not bite"
 
 
@@ -137,25 +142,31 @@ async def field_of(stack: FaultStack, seed: int, events: int) -> AsyncIterator[F
 
 
 async def played(row: Row, stack: FaultStack, seed: int, events: int = EVENTS) -> Result:
-    """Runs one row to its result; never raises what the row did wrong."""
+    """Runs one row to its result; never raises what went wrong before, in or after it."""
     started = time.monotonic()
-    async with field_of(stack, seed, events) as field:
-        bitten: Bitten | None = None
-        violations: Sequence[Violation] = ()
-        recovery, error, not_run = 0.0, "", False
-        try:
-            bitten = await row.inject(field)
-            evidence, violations = await field.verdict()
-            recovery = evidence.recovery_s
-        except NotRunError as missing:
-            error, not_run = str(missing), True
-        except Exception as broken:
-            error = _said(broken)
-        if violations or (error and not not_run):
-            _keep_logs(row, field)
-        took = time.monotonic() - started
-        sent = len(field.history.sent)
-        return Result(row, seed, sent, bitten, recovery, took, violations, error, not_run)
+    result = Result(row, seed, events)
+    try:
+        async with field_of(stack, seed, events) as field:
+            result = await _injected(result, field)
+            if result.violations or (result.error and not result.not_run):
+                _keep_logs(row, field)
+    except Exception as broken:
+        said = filter(None, (result.error, _said(broken)))
+        result = replace(result, error="; then ".join(said), not_run=False)
+    return replace(result, took_s=time.monotonic() - started)
+
+
+async def _injected(result: Result, field: Field) -> Result:
+    """What becomes of the row on a field that is prepared."""
+    try:
+        result = replace(result, bitten=await result.row.inject(field))
+        evidence, violations = await field.verdict()
+        result = replace(result, violations=violations, recovery_s=evidence.recovery_s)
+    except NotRunError as missing:
+        result = replace(result, error=str(missing), not_run=True)
+    except Exception as broken:
+        result = replace(result, error=_said(broken))
+    return replace(result, events=len(field.history.sent))
 
 
 def _said(error: BaseException) -> str:

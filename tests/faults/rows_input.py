@@ -10,11 +10,11 @@ from typing import Any
 from processor.io import filters, listing
 from processor.io.postgres import Postgres
 from schemas import FilterFile
-from tests.faults.checker import Promise
 from tests.faults.evidence import Evidence
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.history import FILTERS, ORG_UNITS, Load, Mix
 from tests.faults.matrix import Bitten, row
+from tests.faults.promise import Promise
 from tests.faults.steps import goes_on, rewind
 from tests.traffic_bad import BAD, ODD_BUT_GOOD
 
@@ -122,7 +122,7 @@ async def reloaded(field: Field) -> Bitten:
     """No row is judged by rules that were older than its commit, each names a version that was in force, and none is judged again."""
     await field.start(2)
     await field.send(field.events * 2 // 3)
-    async with field.sending(field.events // 3, CALM_RATE):
+    async with field.sending(field.events - field.events * 2 // 3, CALM_RATE):
         await goes_on(field)
         async with _database(field) as postgres, asyncio.TaskGroup() as both:
             changing = both.create_task(_change(field, postgres))

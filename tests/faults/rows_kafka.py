@@ -6,10 +6,10 @@ from functools import partial
 from processor.io.kafka import Partition
 from tests import harness
 from tests.faults.broker import busy, caught_up, crowded, hijack, kill_broker
-from tests.faults.checker import Promise
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.points import PUBLISHING
+from tests.faults.promise import Promise
 
 HELD_S = "1.5"
 """Less than a transaction may take: whoever was held goes on with a producer whose broker is gone."""

@@ -15,9 +15,9 @@ from processor.io.kafka_offsets import reset_offset
 from tests import harness
 from tests.e2e.operating import configure
 from tests.faults.broker import administered, caught_up, lane, send_own
-from tests.faults.checker import Promise
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.matrix import Bitten, row
+from tests.faults.promise import Promise
 from tests.faults.proxy import PRODUCE, Fate
 
 LOWERED = 16_384
@@ -58,7 +58,7 @@ async def out_of_range(field: Field) -> Bitten:
     """The lane stops and says so, the others go on; it takes up where an operator says, knowing what is lost."""
     await field.start(2)
     source = Partition(field.world.raw, 0)
-    async with field.sending():
+    async with field.sending(field.events + KEPT):
         await caught_up(field)
         for worker in field.workers:
             assert await worker.stop() == 0

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests import harness
-from tests.faults.checker import MERGE_EVENTS, take_effect
+from tests.faults.checker_leads import MERGE_EVENTS, take_effect
 from tests.faults.evidence import committed
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.history import LEADS, ORG_UNITS, Load, Merge

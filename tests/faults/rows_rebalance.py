@@ -72,9 +72,10 @@ async def rolling(field: Field) -> Bitten:
     times = sorted(tail.seconds)
     p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
     assert p99 < SLOWEST_S, f"p99 is {p99:.1f} s"
-    return Bitten(
-        len(old), f"restarts; latency p50 {p50:.2f} s, p99 {p99:.2f} s, max {times[-1]:.2f} s"
-    )
+    came = [worker for worker in field.workers if worker not in old]
+    begun = sum(worker.output.count('"event": "lane_ready"') for worker in came)
+    text = f"lanes begun by the {len(came)} that came"
+    return Bitten(begun, f"{text}; latency p50 {p50:.2f} s, p99 {p99:.2f} s, max {times[-1]:.2f} s")
 
 
 async def _all_seen(field: Field, tail: Tail) -> bool:

@@ -11,6 +11,7 @@ import redis
 
 from processor.embedded.journal import free_port
 from processor.embedded.recipes import Valkey
+from processor.io.windows import LAYOUT
 from tests import harness
 from tests.faults.field import Field
 from tests.faults.matrix import Bitten, row
@@ -152,4 +153,4 @@ async def replica(field: Field) -> AsyncIterator[Standby]:
 
 def members(server: Any) -> int:
     """Of all windows together."""
-    return sum(server.zcard(key) for key in server.scan_iter(match=b"w1:*", _type="zset"))
+    return sum(server.zcard(key) for key in server.scan_iter(match=f"{LAYOUT}:*", _type="zset"))
