@@ -37,7 +37,11 @@ VALUES = {
     "bigint[]": "'{}'", "integer[]": "'{}'", "double precision": "1",
 }  # fmt: skip
 """A value of each type; the text is the org unit, so that what is unique stays so."""
-CHECKED = {("filters", "kind"): "'velocity'", ("merges", "kind"): "'merge'"}
+CHECKED = {
+    ("filters", "kind"): "'velocity'",
+    ("merges", "kind"): "'merge'",
+    ("lead_scores", "events"): "0",
+}
 
 
 async def insertion(connection: Any, table: str) -> str:
