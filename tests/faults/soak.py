@@ -33,6 +33,9 @@ BEHIND_MS = 600_000
 """Event time follows the clock this far behind at most, and runs slower than it at any rate up to 500 a second."""
 SETTLED = 0.6
 """Of the run: from then on filters stay, and every verdict is recounted."""
+BACKLOG = 60_000
+"""Events that are there at once before anything is sampled."""
+WORKED_OFF_S = 120.0
 COUNTED_S = 120.0
 BOUNDS = {
     "rss_mb": Bound(slack=10, hourly=40),
@@ -80,6 +83,7 @@ class Soak:
         field.environment["TUNING"] = "product"
         first, *_ = await field.start(3)
         async with beside(field) as others:
+            await self._warmed()
             strikes = Strikes(field, {"lasting worker": first, **others})
             async with (
                 visiting(field, others["api"]) as visitor,
@@ -90,6 +94,15 @@ class Soak:
                 await self._struck(strikes, samples)
             field.heal()
             return samples, await self._wrong(samples, strikes, visitor)
+
+    async def _warmed(self) -> None:
+        """What a process held of full batches its allocator keeps; sooner or later a fault makes it hold some."""
+        await self.field.send(BACKLOG, rate=0)
+
+        async def worked_off() -> bool:
+            return await self.field.lag() == 0
+
+        await harness.until(worked_off, WORKED_OFF_S)
 
     async def _struck(self, strikes: Strikes, samples: Samples) -> None:
         """Merges and filters change right before a fault, so that it strikes in the middle of them."""
