@@ -12,11 +12,10 @@ from typing import Protocol, TypeAlias
 
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
-from processor import inbox, telemetry
+from processor import inbox, places, telemetry
 from processor.behind import Behind
 from processor.failures import Fenced, Retryable, Stopped
 from processor.io.kafka import Partition, Tuning
@@ -28,7 +27,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
-KEEP_S = 1.0
 
 Process: TypeAlias = Callable[[Sequence[Record]], Awaitable[Outcome]]
 """A batch of one partition, in order, never empty; may be called again with the same records."""
@@ -56,24 +54,14 @@ class Source(Protocol):
     async def bounds(self, partition: Partition) -> rules.Bounds:
         """The committed offset and what the topic holds; raises `Retryable`."""
 
+    async def record(self, partition: Partition, offset: int) -> Record | None:
+        """The record at an offset; raises `Retryable`."""
+
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""
 
     def leave(self) -> None:
         """Ends the membership; the worker joins again."""
-
-
-class Places(Protocol):
-    """How far lanes have published, as it is remembered outside of Kafka; `topic` is the identity of the partition's topic."""
-
-    async def kept(self, partition: Partition, topic: bytes) -> int | None:
-        """Up to where, at least; None where nothing is known.  Raises `Retryable`."""
-
-    def reached(self, partition: Partition, topic: bytes, offset: int) -> None:
-        """Everything below `offset` is published."""
-
-    async def keep(self) -> None:
-        """Remembers what is new before others are asked.  Raises `Retryable`."""
 
 
 class Shared(Struct, frozen=True):
@@ -82,7 +70,7 @@ class Shared(Struct, frozen=True):
     processes: Mapping[str, Process]
     """By topic."""
     open_sink: Callable[[Partition, Source], Sink]
-    places: Places
+    places: places.Places
     waits: Waits
     budget: inbox.Budget
     tuning: Tuning
@@ -105,12 +93,12 @@ class Lane:
         self.state = rules.Lane()
         self.inbox = inbox.Inbox(bounds, shared.budget)
         self._behind = Behind(partition)
+        self._place = places.Own(partition, source, shared.places)
         self._source = source
         self._shared = shared
         self._closing = asyncio.Event()
         self._failures = 0
         self._unpublished = False
-        self._topic = b""
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(Retryable),
             wait=wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
@@ -126,6 +114,7 @@ class Lane:
             try:
                 while await self._lives():
                     pass
+                await self._place.keep()
             except Exception as error:
                 self._shared.defect(error)
             finally:
@@ -134,7 +123,7 @@ class Lane:
                 self._goes_on()
                 self._behind.end()
                 telemetry.STOPPED_LANES.remove(*self.partition)
-                await self._keep_place()
+                self._place.leave()
 
     def phase(self) -> rules.Phase:
         """Where it stands now; any await may change it."""
@@ -216,32 +205,20 @@ class Lane:
             self.inbox.clear()
             await sink.discard()
 
-    async def _bounds(self) -> rules.Bounds:
-        bounds = await self._source.bounds(self.partition)
-        published = await self._shared.places.kept(self.partition, bounds.topic)
-        return replace(bounds, published=published)
-
     async def _position(self) -> None:
-        bounds = await self._bounds()
+        bounds = await self._place.bounds()
         self.state = rules.position(self.state, bounds)
-        self._topic = bounds.topic
         self._behind.at(self.state.offset)
         if self.state.phase == "stopped":
-            self._stopped(_outside(self.partition, bounds))
+            self._stopped(_outside(self.partition, self.state.offset, bounds))
         elif self.state.phase == "ready":
+            await self._place.begin(bounds, self.state.offset)
             self._source.seek(self.partition, self.state.offset)
             if not self._unpublished:
                 self._shared.waits.over(self.partition)
-            self._shared.places.reached(self.partition, self._topic, self.state.offset)
-            if bounds.committed is not None and bounds.committed < self.state.offset:
+            if bounds.published is not None:
                 log.warning("group_offset_forgotten", committed=bounds.committed)
             log.info("lane_ready", offset=self.state.offset)
-
-    async def _keep_place(self) -> None:
-        """For whoever has the partition next; where Postgres is silent what it knows is a moment older."""
-        with suppress(Retryable, TimeoutError):
-            async with asyncio.timeout(KEEP_S):
-                await self._shared.places.keep()
 
     async def _batch(self, sink: Sink) -> None:
         records = await self.inbox.take()
@@ -261,7 +238,7 @@ class Lane:
         self._failures = 0
         self._unpublished = False
         self._behind.at(self.state.offset)
-        self._shared.places.reached(self.partition, self._topic, self.state.offset)
+        self._place.published(records)
         self._shared.waits.over(self.partition)
         telemetry.BATCH_EVENTS.observe(len(records))
         telemetry.published(record.timestamp for record in records)
@@ -286,7 +263,7 @@ class Lane:
         while self.phase() == "stopped":
             await self._pause(self._shared.tuning.recheck_ms / 1000)
             with suppress(Retryable):
-                bounds = await self._bounds()
+                bounds = await self._place.bounds()
                 self.state = rules.resume(self.state, bounds)
         telemetry.STOPPED_LANES.labels(*self.partition).set(0)
         log.info("lane_resumes", phase=self.state.phase)
@@ -303,9 +280,9 @@ class Lane:
                 await self._closing.wait()
 
 
-def _outside(partition: Partition, bounds: rules.Bounds) -> str:
+def _outside(partition: Partition, offset: int, bounds: rules.Bounds) -> str:
     return (
-        f"offset {bounds.committed} of {partition.topic}/{partition.partition} is committed, but the"
+        f"offset {offset} of {partition.topic}/{partition.partition} is next, but the"
         f" topic holds {bounds.start} to {bounds.end}; `processor offsets reset --topic"
         f" {partition.topic} --partition {partition.partition} --to earliest` (or latest, or an"
         " offset) goes on knowing that what is missing is lost"

@@ -24,7 +24,8 @@ from processor.io.kafka_batches import TooLarge
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Idempotent, Outlet, Transactional
 from processor.io.kafka_topics import Limits, require_topics
-from processor.lanes import Lane, Places, Process, Shared, Sink
+from processor.lanes import Lane, Process, Shared, Sink
+from processor.places import Places
 from processor.settings import Settings
 from processor.waits import Waits
 from processor.watch import Watch

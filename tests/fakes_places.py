@@ -1,21 +1,29 @@
-"""A fake of `processor.lanes.Places`."""
+"""A fake of `processor.places.Places`."""
 
 from processor.io.kafka import Partition
+from processor.places import Place
 
 
 class KnownPlaces:
-    """In memory, and never behind."""
+    """In memory."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[Partition, bytes], int] = {}
+        self.known: dict[Partition, Place] = {}
+        self._new: dict[Partition, Place] = {}
 
-    async def kept(self, partition: Partition, topic: bytes) -> int | None:
-        """Up to where it is published."""
-        return self.known.get((partition, topic))
+    async def kept(self, partition: Partition) -> Place | None:
+        """The last one."""
+        return self._new.get(partition, self.known.get(partition))
 
-    def reached(self, partition: Partition, topic: bytes, offset: int) -> None:
-        """Everything below is published."""
-        self.known[partition, topic] = offset
+    def reached(self, partition: Partition, place: Place) -> None:
+        """Until it is kept only a lane that is here knows."""
+        self._new[partition] = place
 
     async def keep(self) -> None:
-        """It is."""
+        """From now on it is known."""
+        self.known |= self._new
+        self._new.clear()
+
+    def leave(self, partition: Partition) -> None:
+        """What is not kept is forgotten."""
+        self._new.pop(partition, None)

@@ -14,6 +14,7 @@ from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -34,6 +35,7 @@ from aiokafka.protocol.types import (
 )
 
 from processor.io.topic_ids import look
+from processor.pure.position import NO_TOPIC
 
 Partition: TypeAlias = TopicPartition
 T = TypeVar("T")
@@ -144,6 +146,8 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
     async def identity(self, topic: str) -> bytes:
         """The same for as long as the topic is the same one; raises aiokafka's errors."""
         (found,) = await look(self._client, [topic])
+        if found.identity == NO_TOPIC:
+            raise UnknownTopicOrPartitionError(topic)
         return found.identity
 
 

@@ -58,6 +58,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
     ) -> None:
         self.lanes: dict[Partition, L] = {}
         self.joined = False
+        self._cluster = cluster
         self._tuning = cluster.tuning
         self._topics = topics
         self._make_lane = make_lane
@@ -121,6 +122,19 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                     return Bounds(
                         found.offset, start[partition], end[partition], topic, by_lane=found.by_lane
                     )
+
+    async def record(self, partition: Partition, offset: int) -> Record | None:
+        """The record at an offset below the end; None where there is none."""
+        reader = self._cluster.reader()
+        try:
+            async with translated(ANSWER_S):
+                await reader.start()
+                reader.assign([partition])
+                reader.seek(partition, offset)
+                found: Record = await reader.getone(partition)
+        finally:
+            await reader.stop()
+        return found if found.offset == offset else None
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""

@@ -19,16 +19,18 @@ _TASKS = "Sender.", "MessageAccumulator."
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
-    """Ends everything the producer has begun and closes its connections, within `CLOSE_S` or little more; never raises for what Kafka does.
+    """Ends everything the producer has begun and closes its connections, each within `CLOSE_S`; never raises for what Kafka does.
 
     Its own `stop` ends neither requests, which are tried again for ever, nor what waits for them.
     """
-    while tasks := _tasks(producer):
-        for task in tasks:
-            task.cancel()
-        ended, _ = await asyncio.wait(tasks, timeout=_INSIST_S)
-        for task in ended:
-            seen(task)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            while tasks := _tasks(producer):
+                for task in tasks:
+                    task.cancel()
+                ended, _ = await asyncio.wait(tasks, timeout=_INSIST_S)
+                for task in ended:
+                    seen(task)
     with suppress(Exception):
         async with asyncio.timeout(CLOSE_S):
             await producer.client.close()
@@ -92,8 +94,9 @@ class Live:
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 await self._producer.flush()
-        for each in list(self._unacknowledged):
-            each.set_exception(KafkaError("the producer is replaced"))
+        for each in self._unacknowledged:
+            if not each.done():
+                each.set_exception(KafkaError("the producer is replaced"))
         await self._close()
 
     async def _close(self) -> None:

@@ -216,9 +216,11 @@ class Transactional:
 
     async def discard(self) -> None:
         """Aborts what is open, so that readers need not wait for its time to run out, and closes."""
-        if self._open:
-            await self.batches.abort()
-        await self.batches.discard()
+        try:
+            if self._open:
+                await self.batches.abort()
+        finally:
+            await self.batches.discard()
 
 
 class Idempotent:

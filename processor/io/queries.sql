@@ -5,14 +5,17 @@
 SELECT * FROM record_rulings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::bigint[], $12::text::bigint[], $13::text::bigint[], $14, $15)
 
 -- name: lane_place
--- Up to where a lane has published; of the same topic, not of one that had its name.
-SELECT next_offset FROM lane_places WHERE consumer_group = $1 AND topic = $2 AND partition = $3 AND topic_identity = $4
+SELECT topic_identity, next_offset, last_offset, last_digest FROM lane_places
+WHERE consumer_group = $1 AND topic = $2 AND partition = $3
 
 -- name: keep_lane_places
-INSERT INTO lane_places (consumer_group, topic, partition, topic_identity, next_offset)
-SELECT $1, topic, partition, identity, next FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::bigint[]) AS p (topic, partition, identity, next)
+INSERT INTO lane_places (consumer_group, topic, partition, topic_identity, next_offset, last_offset, last_digest)
+SELECT $1, topic, partition, identity, next, last, digest
+FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[])
+    AS p (topic, partition, identity, next, last, digest)
 ORDER BY topic, partition
-ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET topic_identity = excluded.topic_identity, next_offset = excluded.next_offset
+ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET topic_identity = excluded.topic_identity,
+    next_offset = excluded.next_offset, last_offset = excluded.last_offset, last_digest = excluded.last_digest
 
 -- name: newest_event
 -- The newest event time any lane has committed, ms.

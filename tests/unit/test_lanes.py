@@ -28,6 +28,7 @@ class Broker:
         self.committed: int | None = None
         self.by_lane = True
         self.places = KnownPlaces()
+        self.history = 0
         self.published: list[int] = []
         self.owned = True
         self.left = False
@@ -43,6 +44,10 @@ class Broker:
     async def bounds(self, partition: Partition) -> Bounds:
         assert partition == HERE
         return Bounds(self.committed, self.start, self.end, by_lane=self.by_lane)
+
+    async def record(self, partition: Partition, offset: int) -> Record | None:
+        assert partition == HERE
+        return record(offset, self.history)
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is there is fetched at once, as soon as the lane wants it."""
@@ -79,10 +84,16 @@ class FakeSink:
         self._broker.discarded += 1
 
 
-def record(offset: int) -> Record:
-    """A record of the partition."""
+def record(offset: int, history: int = 0) -> Record:
+    """A record of the partition, in one of its histories."""
     found: Record = SimpleNamespace(
-        topic="in", partition=0, offset=offset, timestamp=offset, key=None, value=b"", headers=()
+        topic="in",
+        partition=0,
+        offset=offset,
+        timestamp=offset + history,
+        key=None,
+        value=b"",
+        headers=(),
     )
     return found
 
@@ -168,6 +179,31 @@ async def test_a_lane_goes_on_where_it_published_though_its_group_has_forgotten_
     async with running(broker, taken):
         await until(lambda: broker.committed == 30)
     assert taken.offsets == [*range(30)]
+
+
+async def test_a_log_that_went_back_with_its_group_is_processed_as_it_is_now() -> None:
+    """Of a topic that lost its end other records are in the places of those that were published."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.committed, broker.history = 10, 1
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    assert taken.offsets == [*range(25), *range(10, 25)]
+
+
+async def test_a_log_that_ends_before_what_was_published_is_processed_from_its_groups_offset() -> (
+    None
+):
+    """Nobody skips what may come there."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.committed = broker.end = 10
+    async with running(broker, taken) as lane:
+        await until(lambda: lane.idle)
+        assert lane.state.offset == 10
+    assert taken.offsets == [*range(25)]
 
 
 async def test_a_group_that_somebody_put_back_is_begun_from_there() -> None:

@@ -6,5 +6,7 @@ CREATE TABLE lane_places (
     partition      integer NOT NULL,
     topic_identity bytea NOT NULL,   -- a topic that is created again is another one
     next_offset    bigint NOT NULL,  -- everything below is published
+    last_offset    bigint,           -- of the record that was published last, and what tells it from any other; null: not known
+    last_digest    bytea NOT NULL,
     PRIMARY KEY (consumer_group, topic, partition)
 ) WITH (fillfactor = 50);

@@ -1,0 +1,120 @@
+"""Where a lane begins: where its group stands, unless the group's coordinator has forgotten how far lanes have published.
+
+A place that is remembered outside of Kafka is believed only where the topic still holds the very record that was published last:
+of a Kafka that has lost the end of its log, or was restored, all that it has now is still to be processed.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from processor.failures import Retryable
+from processor.io.kafka import Partition
+from processor.pure.lane import Bounds
+from processor.pure.types import Record
+
+KEEP_S = 1.0
+
+
+class Place(Struct, frozen=True):
+    """Everything below `next_offset` is published."""
+
+    topic: bytes
+    """The topic's identity."""
+    next_offset: int
+    last_offset: int | None = None
+    """Of the record that was published last; None: it is not known, and the place is not believed."""
+    last_digest: bytes = b""
+
+
+class Places(Protocol):
+    """Places as they are remembered outside of Kafka."""
+
+    async def kept(self, partition: Partition) -> Place | None:
+        """The last one that is remembered.  Raises `Retryable`."""
+
+    def reached(self, partition: Partition, place: Place) -> None:
+        """To be remembered soon, at the latest with the next `keep`."""
+
+    async def keep(self) -> None:
+        """Remembers what is new.  Raises `Retryable`."""
+
+    def leave(self, partition: Partition) -> None:
+        """Its lane has ended and speaks for it no more: what is not kept by now is somebody else's to tell."""
+
+
+class Source(Protocol):
+    """The membership that the lane belongs to."""
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        """The group's offset and what the topic holds; raises `Retryable`."""
+
+    async def record(self, partition: Partition, offset: int) -> Record | None:
+        """The record at an offset below the end; None where there is none.  Raises `Retryable`."""
+
+
+class Own:
+    """The place of one lane."""
+
+    def __init__(self, partition: Partition, source: Source, places: Places) -> None:
+        self._partition = partition
+        self._source = source
+        self._places = places
+        self._topic = b""
+
+    async def bounds(self) -> Bounds:
+        """Where the group stands, and what is published where more is known of it.  Raises `Retryable`."""
+        bounds = await self._source.bounds(self._partition)
+        place = await self._places.kept(self._partition)
+        if place is None or not _beyond(place, bounds) or not await self._stands(place, bounds):
+            return bounds
+        return replace(bounds, published=place.next_offset)
+
+    async def begin(self, bounds: Bounds, offset: int) -> None:
+        """The lane begins at an offset.  Where somebody put the group back, that is kept before anything is published.  Raises `Retryable`."""
+        self._topic = bounds.topic
+        known = await self._places.kept(self._partition)
+        if known and (known.next_offset > offset or known.topic != bounds.topic):
+            self._places.reached(self._partition, Place(bounds.topic, offset))
+            await self._places.keep()
+
+    def published(self, records: Sequence[Record]) -> None:
+        """The lane has published a batch."""
+        last = records[-1]
+        place = Place(self._topic, last.offset + 1, last.offset, digest(last))
+        self._places.reached(self._partition, place)
+
+    async def keep(self) -> None:
+        """For whoever has the partition next, within `KEEP_S`; where Postgres is silent what is known is a moment older."""
+        with suppress(Retryable, TimeoutError):
+            async with asyncio.timeout(KEEP_S):
+                await self._places.keep()
+
+    def leave(self) -> None:
+        """The lane has ended: it speaks for the partition no more."""
+        self._places.leave(self._partition)
+
+    async def _stands(self, place: Place, bounds: Bounds) -> bool:
+        """Whether the topic holds the record that was published last."""
+        last = place.last_offset
+        if last is None or not bounds.start <= last < bounds.end:
+            return False
+        record = await self._source.record(self._partition, last)
+        return record is not None and digest(record) == place.last_digest
+
+
+def digest(record: Record) -> bytes:
+    """Tells a record from any other that may ever be at its place."""
+    told = repr((record.offset, record.timestamp, record.key, record.value)).encode()
+    return blake2b(told, digest_size=8).digest()
+
+
+def _beyond(place: Place, bounds: Bounds) -> bool:
+    """Whether lanes came further, in the same topic, than the coordinator says that a lane has come."""
+    known = bounds.by_lane and bounds.committed is not None and place.topic == bounds.topic
+    return known and place.next_offset > (bounds.committed or 0)
