@@ -123,7 +123,6 @@ class Lane:
                 self._goes_on()
                 self._behind.end()
                 telemetry.STOPPED_LANES.remove(*self.partition)
-                self._place.leave()
 
     def phase(self) -> rules.Phase:
         """Where it stands now; any await may change it."""

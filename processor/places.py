@@ -38,14 +38,14 @@ class Places(Protocol):
     async def kept(self, partition: Partition) -> Place | None:
         """The last one that is remembered.  Raises `Retryable`."""
 
+    async def take(self, partition: Partition, place: Place) -> None:
+        """A lane begins: this is remembered, and nothing that former lanes tell from now on.  Raises `Retryable`."""
+
     def reached(self, partition: Partition, place: Place) -> None:
         """To be remembered soon, at the latest with the next `keep`."""
 
     async def keep(self) -> None:
         """Remembers what is new.  Raises `Retryable`."""
-
-    def leave(self, partition: Partition) -> None:
-        """Its lane has ended and speaks for it no more: what is not kept by now is somebody else's to tell."""
 
 
 class Source(Protocol):
@@ -65,23 +65,23 @@ class Own:
         self._partition = partition
         self._source = source
         self._places = places
+        self._known: Place | None = None
         self._topic = b""
 
     async def bounds(self) -> Bounds:
         """Where the group stands, and what is published where more is known of it.  Raises `Retryable`."""
         bounds = await self._source.bounds(self._partition)
-        place = await self._places.kept(self._partition)
+        place = self._known = await self._places.kept(self._partition)
         if place is None or not _beyond(place, bounds) or not await self._stands(place, bounds):
             return bounds
         return replace(bounds, published=place.next_offset)
 
     async def begin(self, bounds: Bounds, offset: int) -> None:
-        """The lane begins at an offset.  Where somebody put the group back, that is kept before anything is published.  Raises `Retryable`."""
-        self._topic = bounds.topic
-        known = await self._places.kept(self._partition)
-        if known and (known.next_offset > offset or known.topic != bounds.topic):
-            self._places.reached(self._partition, Place(bounds.topic, offset))
-            await self._places.keep()
+        """The lane begins at an offset, before it publishes anything: where somebody put the group back it is not forgotten.  Raises `Retryable`."""
+        self._topic, known = bounds.topic, self._known
+        if known is None or known.topic != bounds.topic or known.next_offset > offset:
+            known = Place(bounds.topic, offset)
+        await self._places.take(self._partition, known)
 
     def published(self, records: Sequence[Record]) -> None:
         """The lane has published a batch."""
@@ -94,10 +94,6 @@ class Own:
         with suppress(Retryable, TimeoutError):
             async with asyncio.timeout(KEEP_S):
                 await self._places.keep()
-
-    def leave(self) -> None:
-        """The lane has ended: it speaks for the partition no more."""
-        self._places.leave(self._partition)
 
     async def _stands(self, place: Place, bounds: Bounds) -> bool:
         """Whether the topic holds the record that was published last."""

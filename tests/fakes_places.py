@@ -15,6 +15,11 @@ class KnownPlaces:
         """The last one."""
         return self._new.get(partition, self.known.get(partition))
 
+    async def take(self, partition: Partition, place: Place) -> None:
+        """Known at once."""
+        self.known[partition] = place
+        self._new.pop(partition, None)
+
     def reached(self, partition: Partition, place: Place) -> None:
         """Until it is kept only a lane that is here knows."""
         self._new[partition] = place
@@ -23,7 +28,3 @@ class KnownPlaces:
         """From now on it is known."""
         self.known |= self._new
         self._new.clear()
-
-    def leave(self, partition: Partition) -> None:
-        """What is not kept is forgotten."""
-        self._new.pop(partition, None)

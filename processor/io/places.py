@@ -5,6 +5,7 @@ lane that believed it would publish everything since once more.  What is kept he
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 from msgspec import structs
@@ -22,24 +23,32 @@ class Places:
     def __init__(self, postgres: Postgres, group: str) -> None:
         self._postgres = postgres
         self._group = group
+        self._owners: dict[Partition, str] = {}
+        """Of lanes that began here."""
         self._new: dict[Partition, Place] = {}
         self._keeping = asyncio.Lock()
         """One call at a time: a later place is never followed by an earlier one."""
 
     async def kept(self, partition: Partition) -> Place | None:
-        """The last one of a lane here, or that was kept by whoever had the partition.  Raises `Retryable`."""
-        if partition in self._new:
-            return self._new[partition]
+        """The last one of whoever began there last.  Raises `Retryable`."""
         rows = await self._postgres.fetch("lane_place", self._group, *partition)
-        return Place(*rows[0]) if rows else None
+        if not rows:
+            return None
+        owner, *place = rows[0]
+        new = self._new.get(partition)
+        return new if new and owner == self._owners.get(partition) else Place(*place)
+
+    async def take(self, partition: Partition, place: Place) -> None:
+        """A lane begins there: from now on what others tell of the partition counts no more.  Raises `Retryable`."""
+        owner = secrets.token_hex(8)
+        row = self._group, *partition, owner, *structs.astuple(place)
+        await self._postgres.execute("take_lane_place", *row)
+        self._owners[partition] = owner
+        self._new.pop(partition, None)
 
     def reached(self, partition: Partition, place: Place) -> None:
         """Kept with the next `keep`."""
         self._new[partition] = place
-
-    def leave(self, partition: Partition) -> None:
-        """Whoever has the partition now tells of it."""
-        self._new.pop(partition, None)
 
     async def keep(self) -> None:
         """Tells Postgres what is new.  Raises `Retryable`."""
@@ -47,8 +56,9 @@ class Places:
             told = dict(self._new)
             if not told:
                 return
-            columns = zip(*((*p, *structs.astuple(one)) for p, one in told.items()), strict=True)
-            await self._postgres.execute("keep_lane_places", self._group, *map(list, columns))
+            rows = ((*p, self._owners[p], *structs.astuple(one)) for p, one in told.items())
+            columns = map(list, zip(*rows, strict=True))
+            await self._postgres.execute("keep_lane_places", self._group, *columns)
             for partition, place in told.items():
                 if self._new.get(partition) is place:
                     del self._new[partition]

@@ -5,17 +5,20 @@
 SELECT * FROM record_rulings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::bigint[], $12::text::bigint[], $13::text::bigint[], $14, $15)
 
 -- name: lane_place
-SELECT topic_identity, next_offset, last_offset, last_digest FROM lane_places
+SELECT owner, topic_identity, next_offset, last_offset, last_digest FROM lane_places
 WHERE consumer_group = $1 AND topic = $2 AND partition = $3
 
--- name: keep_lane_places
-INSERT INTO lane_places (consumer_group, topic, partition, topic_identity, next_offset, last_offset, last_digest)
-SELECT $1, topic, partition, identity, next, last, digest
-FROM unnest($2::text[], $3::integer[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[])
-    AS p (topic, partition, identity, next, last, digest)
-ORDER BY topic, partition
-ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET topic_identity = excluded.topic_identity,
+-- name: take_lane_place
+INSERT INTO lane_places (consumer_group, topic, partition, owner, topic_identity, next_offset, last_offset, last_digest)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET owner = excluded.owner, topic_identity = excluded.topic_identity,
     next_offset = excluded.next_offset, last_offset = excluded.last_offset, last_digest = excluded.last_digest
+
+-- name: keep_lane_places
+UPDATE lane_places l SET topic_identity = identity, next_offset = next, last_offset = last, last_digest = digest
+FROM unnest($2::text[], $3::integer[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[], $8::bytea[])
+    AS p (topic, partition, owner, identity, next, last, digest)
+WHERE l.consumer_group = $1 AND l.topic = p.topic AND l.partition = p.partition AND l.owner = p.owner
 
 -- name: newest_event
 -- The newest event time any lane has committed, ms.

@@ -28,9 +28,10 @@ async def postgres(database: str) -> AsyncIterator[Postgres]:
 async def test_a_place_is_known_to_every_worker_once_it_is_kept(postgres: Postgres) -> None:
     """And to the one that told of it at once."""
     told, other = Places(postgres, "group"), Places(postgres, "group")
+    await told.take(FIRST, THERE)
+    await told.take(SECOND, THERE)
     told.reached(FIRST, HERE)
-    told.reached(SECOND, THERE)
-    assert (await told.kept(FIRST), await other.kept(FIRST)) == (HERE, None)
+    assert (await told.kept(FIRST), await other.kept(FIRST)) == (HERE, THERE)
     await told.keep()
     found = [await who.kept(p) for who in (told, other) for p in (FIRST, SECOND)]
     assert found == [HERE, THERE, HERE, THERE]
@@ -38,8 +39,9 @@ async def test_a_place_is_known_to_every_worker_once_it_is_kept(postgres: Postgr
 
 
 async def test_the_last_place_holds_whether_it_is_further_or_not(postgres: Postgres) -> None:
-    """A group may be put back, and calls may overtake each other."""
+    """Calls do not overtake each other."""
     told = Places(postgres, "group")
+    await told.take(FIRST, THERE)
     async with asyncio.TaskGroup() as calls:
         for offset in (7, 9, 2):
             told.reached(FIRST, replace(HERE, next_offset=offset))
@@ -48,12 +50,15 @@ async def test_the_last_place_holds_whether_it_is_further_or_not(postgres: Postg
     assert kept == replace(HERE, next_offset=2)
 
 
-async def test_who_has_left_a_partition_tells_nothing_of_it_any_more(postgres: Postgres) -> None:
-    """What another one has kept meanwhile stays."""
+async def test_who_began_last_is_believed_and_nobody_before(postgres: Postgres) -> None:
+    """However late a former lane tells what it did; not even its own worker believes it."""
     told, other = Places(postgres, "group"), Places(postgres, "group")
+    await told.take(FIRST, THERE)
     told.reached(FIRST, HERE)
-    told.leave(FIRST)
-    other.reached(FIRST, THERE)
-    await other.keep()
+    await other.take(FIRST, THERE)
+    assert await told.kept(FIRST) == THERE
     await told.keep()
     assert (await told.kept(FIRST), await other.kept(FIRST)) == (THERE, THERE)
+    other.reached(FIRST, HERE)
+    await other.keep()
+    assert await told.kept(FIRST) == HERE

@@ -8,5 +8,6 @@ CREATE TABLE lane_places (
     next_offset    bigint NOT NULL,  -- everything below is published
     last_offset    bigint,           -- of the record that was published last, and what tells it from any other; null: not known
     last_digest    bytea NOT NULL,
+    owner          text NOT NULL,    -- the last lane that began here: what a former one tells comes too late
     PRIMARY KEY (consumer_group, topic, partition)
 ) WITH (fillfactor = 50);
