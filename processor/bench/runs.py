@@ -30,7 +30,7 @@ from processor.io.postgres import Postgres
 
 RAW = "bench.backlog"
 POLL_S = 0.05
-QUIET_S = 1.0
+QUIET_S = 3.0
 """Nothing more comes after so long without anything."""
 LONGEST_S = 900.0
 
