@@ -22,8 +22,8 @@ def main() -> int:
         return 2
     # The clients of the load say again and again that Kafka is away, as it should be.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    sys.stdout.write(f"{HEAD}\n")
     results = asyncio.run(_all(wanted, asked.seed, asked.events))
-    sys.stdout.write(f"\n{table(results)}\n")
     failed = [r for r in results if not r.good and not (r.not_run and r.row.optional)]
     total = sum(result.took_s for result in results)
     sys.stdout.write(
@@ -32,12 +32,8 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def table(results: list[Result]) -> str:
-    """In Markdown."""
-    return "\n".join([HEAD, *map(_line, results)])
-
-
 def _line(result: Result) -> str:
+    """In Markdown."""
     bitten = f"{result.bitten.times:g} {result.bitten.what}" if result.bitten else "no"
     verdict = result.verdict.replace("|", "\\|").replace("\n", " ")
     return (
@@ -53,10 +49,10 @@ async def _all(wanted: list[Row], seed: int, events: int) -> list[Result]:
         try:
             found = []
             for number, row in enumerate(wanted, 1):
-                sys.stderr.write(f"{number}/{len(wanted)} {row.name} ... ")
-                sys.stderr.flush()
+                sys.stderr.write(f"{number}/{len(wanted)} {row.name}\n")
                 found.append(await played(row, stack, seed + number, events))
-                sys.stderr.write(f"{found[-1].verdict} ({found[-1].took_s:.0f} s)\n")
+                sys.stdout.write(f"{_line(found[-1])}\n")
+                sys.stdout.flush()  # whoever ends it half-way keeps what was found
             return found
         finally:
             await asyncio.to_thread(stack.stop)
