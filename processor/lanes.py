@@ -206,12 +206,13 @@ class Lane:
 
     async def _position(self) -> None:
         bounds = await self._place.bounds()
+        await self._place.begin(bounds, rules.begins_at(bounds))
+        # Nothing may be awaited from here to the seek: what is fetched for a lane that is ready is taken.
         self.state = rules.position(self.state, bounds)
         self._behind.at(self.state.offset)
         if self.state.phase == "stopped":
             self._stopped(_outside(self.partition, self.state.offset, bounds))
         elif self.state.phase == "ready":
-            await self._place.begin(bounds, self.state.offset)
             self._source.seek(self.partition, self.state.offset)
             if not self._unpublished:
                 self._shared.waits.over(self.partition)

@@ -1,5 +1,8 @@
 """A fake of `processor.places.Places`."""
 
+import asyncio
+from collections.abc import Callable
+
 from processor.io.kafka import Partition
 from processor.places import Place
 
@@ -10,6 +13,8 @@ class KnownPlaces:
     def __init__(self) -> None:
         self.known: dict[Partition, Place] = {}
         self._new: dict[Partition, Place] = {}
+        self.taking: Callable[[], object] = lambda: None
+        """Happens while a lane begins."""
 
     async def kept(self, partition: Partition) -> Place | None:
         """The last one."""
@@ -17,6 +22,8 @@ class KnownPlaces:
 
     async def take(self, partition: Partition, place: Place) -> None:
         """Known at once."""
+        self.taking()
+        await asyncio.sleep(0)
         self.known[partition] = place
         self._new.pop(partition, None)
 

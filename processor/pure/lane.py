@@ -82,7 +82,7 @@ def position(lane: Lane, bounds: Bounds) -> Lane:
     if lane.phase in _ENDED:
         return lane
     _expect(lane, "starting")
-    offset = _begins_at(bounds)
+    offset = begins_at(bounds)
     inside = bounds.start <= offset <= bounds.end
     phase: Phase = "ready" if inside else "stopped"
     return replace(lane, phase=phase, offset=offset, upto=offset, outside=not inside)
@@ -129,7 +129,7 @@ def resume(lane: Lane, bounds: Bounds) -> Lane:
     if lane.phase in _ENDED:
         return lane
     _expect(lane, "stopped")
-    offset = _begins_at(bounds)
+    offset = begins_at(bounds)
     mended = lane.outside and bounds.start <= offset <= bounds.end
     return replace(lane, phase="waiting") if mended or offset != lane.offset else lane
 
@@ -153,7 +153,8 @@ def wants_records(lane: Lane) -> bool:
     return lane.phase in _CONSUMING and not lane.closing
 
 
-def _begins_at(bounds: Bounds) -> int:
+def begins_at(bounds: Bounds) -> int:
+    """The offset of the first record to process."""
     if bounds.committed is None:
         return bounds.start
     if bounds.by_lane and bounds.published is not None:

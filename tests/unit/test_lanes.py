@@ -206,6 +206,16 @@ async def test_a_log_that_ends_before_what_was_published_is_processed_from_its_g
     assert taken.offsets == [*range(25)]
 
 
+async def test_what_is_fetched_before_a_lane_has_sought_is_not_taken() -> None:
+    """It is from wherever the consumer stood before, however long the lane takes to begin."""
+    broker, taken = Broker(held=25), Taken()
+    broker.committed = 10
+    broker.places.taking = lambda: broker.deliver(20)
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    assert taken.offsets == [*range(10, 25)]
+
+
 async def test_a_group_that_somebody_put_back_is_begun_from_there() -> None:
     """And where lanes come to from there is what is known of it then."""
     broker, taken = Broker(held=25), Taken()
