@@ -177,6 +177,31 @@ class Consumer:
         return {partition: found}
 
 
+class Reader:
+    """Looks at single records, which never change."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._at = 0
+
+    async def start(self) -> None:
+        """Connects."""
+
+    def assign(self, partitions: Sequence[Partition]) -> None:
+        """To read from."""
+
+    def seek(self, _: Partition, offset: int) -> None:
+        """Where it reads."""
+        self._at = offset
+
+    async def getone(self, partition: Partition) -> Record:
+        """The record there."""
+        return self._broker.logs[partition][self._at]
+
+    async def stop(self) -> None:
+        """Disconnects."""
+
+
 class Producer(Batches):
     """A producer as `Batches` has one, from its start to its end."""
 

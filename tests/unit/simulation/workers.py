@@ -11,11 +11,12 @@ from msgspec.structs import replace
 from processor.io.kafka import DEFAULT_TUNING, Cluster, Partition
 from processor.io.kafka_sink import Outlet
 from processor.merging import Merging
+from processor.places import Place
 from processor.worker import Work
-from tests.fakes_places import KnownPlaces
 from tests.unit.simulation.broker import Broker
-from tests.unit.simulation.clients import Consumer, Producer
+from tests.unit.simulation.clients import Consumer, Producer, Reader
 from tests.unit.simulation.loop import OWNER
+from tests.unit.simulation.places import StagedPlaces
 from tests.unit.simulation.stage import Process, Stage
 from tests.unit.simulation.stores import Parts, Shared, Store
 from tests.unit.simulation.traffic import HOUR, OUTPUTS, World
@@ -24,13 +25,18 @@ from tests.unit.simulation.traffic import HOUR, OUTPUTS, World
 class FakeCluster(Cluster):
     """Consumers of the fake broker."""
 
-    def __init__(self, make: Callable[[], Consumer], batch: int) -> None:
+    def __init__(self, make: Callable[[], Consumer], broker: Broker, batch: int) -> None:
         self.tuning = replace(DEFAULT_TUNING, batch_records=batch)
         self._make = make
+        self._broker = broker
 
     def consumer(self) -> Any:
         """As the worker's group asks for one."""
         return self._make()
+
+    def reader(self) -> Any:
+        """Outside of the group."""
+        return Reader(self._broker)
 
 
 @dataclass
@@ -55,6 +61,7 @@ class Workers:
         self._running: dict[str, Running] = {}
         self._consumers: list[Consumer] = []
         self._begun = 0
+        self._places: dict[Partition, Place] = {}
 
     @property
     def names(self) -> list[str]:
@@ -137,10 +144,10 @@ class Workers:
         work = Work(
             processes={"raw": pipeline.process, "merges": merging.process},
             too_large=lambda message: message,
-            places=KnownPlaces(),
+            places=StagedPlaces(self._stage, process, self._places),
             background=[store.move],
         )
-        cluster = FakeCluster(lambda: self._consumer(process, world), world.batch)
+        cluster = FakeCluster(lambda: self._consumer(process, world), self._broker, world.batch)
         unused: Any = None  # nothing is packed here
         outlet = Outlet(cluster, unused, unused)
         sinks = self._transactional if world.exactly_once else self._idempotent
