@@ -10,6 +10,7 @@ from tests.faults.field import PARTITIONS, Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.points import PUBLISHING
 from tests.faults.promise import Promise
+from tests.faults.steps import goes_on
 
 HELD_S = "1.5"
 """Less than a transaction may take: whoever was held goes on with a producer whose broker is gone."""
@@ -42,6 +43,7 @@ async def stopped(field: Field) -> Bitten:
     await field.start(2)
     async with field.sending(rate=500):
         for _ in range(2):
+            await goes_on(field)
             away = field.logged("dependency_away")
             await asyncio.to_thread(field.stack.stop_one, "kafka")
             try:
