@@ -45,17 +45,11 @@ class Sink(Protocol):
         """Closes it, whatever state it is in; never raises."""
 
 
-class Source(Protocol):
+class Source(places.Source, Protocol):
     """The membership that the lane belongs to."""
 
     def owns(self, partition: Partition) -> bool:
         """Whether the partition is still assigned to it."""
-
-    async def bounds(self, partition: Partition) -> rules.Bounds:
-        """The committed offset and what the topic holds; raises `Retryable`."""
-
-    async def record(self, partition: Partition, offset: int) -> Record | None:
-        """The record at an offset; raises `Retryable`."""
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""
