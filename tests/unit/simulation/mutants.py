@@ -258,8 +258,8 @@ MUTANTS: Mapping[str, Callable[[], Parts]] = {
     ),
     "a lane begins again where it believes to be": lambda: living_by(
         (
-            "    offset = _begins_at(bounds)\n    inside",
-            "    offset = lane.offset if lane.upto else _begins_at(bounds)\n    inside",
+            "    offset = begins_at(bounds)\n    inside",
+            "    offset = lane.offset if lane.upto else begins_at(bounds)\n    inside",
         )
     ),
     "merges know nothing of each other": lambda: Parts(merges=MergesWithoutLock),
