@@ -10,6 +10,7 @@ import structlog
 
 from tests.unit.simulation.mutants import MUTANTS
 from tests.unit.simulation.shrink import Failing, Search, again, schedule
+from tests.unit.simulation.stores import Parts
 from tests.unit.simulation.traffic import World
 
 SCHEDULES = 30 * hypothesis.settings().max_examples
@@ -47,6 +48,11 @@ def test_every_schedule_stores_publishes_and_moves_everything_as_it_must_be(part
         failing = schedule(seed)
         if failing is not None:
             pytest.fail(f"seed {seed}, at its shortest: {Search(failing)()}", pytrace=False)
+
+
+def test_every_path_that_is_to_be_found_wrong_can_be_made() -> None:
+    """Of the text as it is now; to follow them all takes long."""
+    assert all(isinstance(make(), Parts) for make in MUTANTS.values())
 
 
 @pytest.mark.parametrize("name", MUTANTS)
