@@ -18,8 +18,8 @@ from processor.outputs import Outputs
 from processor.ports import (
     EventKey,
     Events,
-    Fact,
     KnownIds,
+    Reading,
     Recorded,
     Rulebook,
     StaleRoots,
@@ -117,9 +117,9 @@ class Pipeline:
         done = await self._recorded(list(firsts.values()))
         if done is None:
             return None
-        rulings, recorded = done
+        rulings, recorded, reading = done
         with telemetry.stage("write"):
-            await self._windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
+            await self._windows.write(reading, [ruling.facts for ruling in rulings])
         _count_duplicates(rulings, recorded, len(events))
         rows = [_row(ruling, recorded, n) for n, ruling in enumerate(rulings)]
         return [
@@ -128,8 +128,10 @@ class Pipeline:
             if row
         ]
 
-    async def _recorded(self, events: Sequence[Event]) -> tuple[Sequence[Ruling], Recorded] | None:
-        """Rulings as they are stored: decided again until nothing they were based on has changed meanwhile.
+    async def _recorded(
+        self, events: Sequence[Event]
+    ) -> tuple[Sequence[Ruling], Recorded, Reading] | None:
+        """Rulings as they are stored, and what they are based on: decided again until nothing of it has changed meanwhile.
 
         None where the rules make too many looks of the events.
         """
@@ -138,15 +140,15 @@ class Pipeline:
             rules = self._rulebook.rules
             if len(events) > 1 and looks(events, rules) > _MOST_LOOKS:
                 return None
-            rulings = await self._decided(events, rules, doubts)
+            rulings, reading = await self._decided(events, rules, doubts)
             if not rulings:
-                return [], Recorded(0, {})
+                return [], Recorded(0, {}), reading
             with telemetry.stage("record"):
                 answer = await self._events.record(rulings, rules.revision)
             match answer:
                 case Recorded() as recorded:
                     _count_new(rulings, recorded)
-                    return rulings, recorded
+                    return rulings, recorded, reading
                 case StaleRules():
                     await self._rulebook.reload()
                 case StaleRoots(roots):
@@ -160,13 +162,13 @@ class Pipeline:
 
     async def _decided(
         self, events: Sequence[Event], rules: Rules, doubts: _Doubts
-    ) -> list[Ruling]:
+    ) -> tuple[list[Ruling], Reading]:
         with telemetry.stage("triage"):
             cases = await self._triaged(events, rules, doubts)
         with telemetry.stage("read"):
-            seen = await self._windows.read(cases)
+            reading = await self._windows.read(cases)
         with telemetry.stage("decide"):
-            return decide(cases, seen, doubts.known, rules.revision)
+            return decide(cases, reading.seen, doubts.known, rules.revision), reading
 
     async def _triaged(self, events: Sequence[Event], rules: Rules, doubts: _Doubts) -> list[Case]:
         """What may take long is done in a thread: meanwhile heartbeats go out, and other lanes go on."""

@@ -58,11 +58,12 @@ class KnownIds(Struct, frozen=True):
 Answer: TypeAlias = Recorded | StaleRules | StaleRoots | KnownIds
 
 
-class Fact(Struct, frozen=True):
-    """A committed event with what its row says of windows."""
+class Reading(Struct, frozen=True):
+    """What windows say about cases."""
 
-    case: Case
-    facts: Facts
+    cases: Sequence[Case]
+    seen: Sequence[Sequence[Seen]]
+    """For each case, an answer for each filter it watches."""
 
 
 class Rulebook(Protocol):
@@ -85,8 +86,8 @@ class Events(Protocol):
 class Windows(Protocol):
     """What is committed about windows."""
 
-    async def read(self, cases: Sequence[Case]) -> Sequence[Sequence[Seen]]:
-        """For each case, an answer for each filter it watches."""
+    async def read(self, cases: Sequence[Case]) -> Reading:
+        """What is committed about the cases."""
 
-    async def write(self, facts: Sequence[Fact]) -> None:
-        """Adds facts of committed rows."""
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
+        """The cases that were read are committed: adds the facts of their rows."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from processor.ports import Fact
-from processor.pure.types import Case, Event, Seen, VelocityFilter
+from processor.ports import Reading
+from processor.pure.types import Case, Event, Facts, Seen, VelocityFilter
 from tests.fakes import NEVER, Database, WindowKey
 
 Exceeding: TypeAlias = dict[str, tuple[int, str]]
@@ -61,28 +61,29 @@ class FakeWindows:
         """Loses everything held."""
         self._held, self._newest = {}, None
 
-    async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
+    async def read(self, cases: Sequence[Case]) -> Reading:
         """For each case an answer for each filter it watches."""
         if self._lose():
             self.flush()
         self._rows.clear()
         calm = self._calm(cases)
-        return [
+        seen = [
             [_CALM if _key(case, v) in calm else self._seen(case, v) for v in case.watching]
             for case in cases
         ]
+        return Reading(cases, seen)
 
-    async def write(self, facts: Sequence[Fact]) -> None:
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """Adds facts; windows that are gone are opened as `read` does."""
         if self._lose():
             self.flush()
         touched: dict[WindowKey, tuple[Window, VelocityFilter]] = {}
-        for fact in facts:
-            event = fact.case.event
-            for velocity in fact.case.watching:
-                window = self._to_write(fact.case, velocity)
-                window.add(event.id, event.occurred_at, fact.facts.exceeded.get(velocity.revision))
-                touched[_key(fact.case, velocity)] = window, velocity
+        for case, told in zip(reading.cases, facts, strict=True):
+            event = case.event
+            for velocity in case.watching:
+                window = self._to_write(case, velocity)
+                window.add(event.id, event.occurred_at, told.exceeded.get(velocity.revision))
+                touched[_key(case, velocity)] = window, velocity
         for window, velocity in touched.values():
             self._bound(window, velocity)
 

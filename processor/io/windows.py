@@ -19,8 +19,9 @@ from processor import telemetry
 from processor.failures import Retryable
 from processor.io.past import Contents, Past
 from processor.io.redis import Call, Server
-from processor.io.windows_packed import Request, additions, questions
+from processor.io.windows_packed import Packed, Request, additions, packed, questions
 from processor.io.windows_touched import (
+    Kind,
     Touched,
     by_shard,
     heaps,
@@ -28,8 +29,8 @@ from processor.io.windows_touched import (
     touched_by,
     window_of,
 )
-from processor.ports import Fact
-from processor.pure.types import Case, Seen, VelocityFilter
+from processor.ports import Reading
+from processor.pure.types import Case, Facts, Seen, VelocityFilter
 
 LAYOUT = "w1"
 """Version of keys and members: another layout never reads these."""
@@ -48,6 +49,12 @@ _CALM = Seen(0, cached=False, from_store=False, stored=False, burst_id=None, cal
 
 _Late: TypeAlias = tuple[int, int, bool]
 """Case number, filter number, and whether Redis holds the event: to be judged from Postgres."""
+
+
+class _Reading(Reading, frozen=True):
+    """With the windows that the cases touch."""
+
+    touched: Sequence[Packed]
 
 
 class _Built(Struct):
@@ -78,47 +85,49 @@ class Windows:
         self._under_way: dict[str, asyncio.Event] = {}
         """Windows that a lane of this process is building, by their names."""
 
-    async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
-        """What the committed past says: for each case one answer for each filter it watches."""
+    async def read(self, cases: Sequence[Case]) -> Reading:
+        """What the committed past says of cases."""
         answers = [[_CALM] * len(case.watching) for case in cases]
         late: list[_Late] = []
-        wanted = touched_by(cases, len(self._sentinels))
+        touched = wanted = self._touched(cases)
         now = await self._server.now() if wanted else 0
         for _ in range(_TRIES):
             if not wanted:
                 break
-            wanted = await self._read(cases, wanted, (answers, late), now)
-            await self._build_once(wanted, now)
+            missing = await self._read(wanted, (answers, late), now)
+            await self._build_once(missing, now)
+            wanted = self._packed(cases, missing)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")
         if late:
             await self._judge_late(cases, late, answers)
-        return answers
+        return _Reading(cases, answers, touched)
 
-    async def write(self, facts: Sequence[Fact]) -> None:
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """Adds facts of committed rows.  Windows that are gone since they were read are read, so created, again."""
         for _ in range(_TRIES):
-            cases = [fact.case for fact in facts]
-            gone = await self._write(facts, touched_by(cases, len(self._sentinels)))
+            gone = await self._write(reading, facts)
             if not gone:
                 return
-            facts = [facts[n] for n in sorted(gone)]
-            await self.read([fact.case for fact in facts])
+            numbers = sorted(gone)
+            facts = [facts[n] for n in numbers]
+            reading = await self.read([reading.cases[n] for n in numbers])
         raise Retryable("redis", "windows are lost again and again while they are written")
 
+    def _touched(self, cases: Sequence[Case]) -> Sequence[Packed]:
+        return self._packed(cases, touched_by(cases, len(self._sentinels)))
+
+    def _packed(self, cases: Sequence[Case], wanted: Sequence[Touched]) -> Sequence[Packed]:
+        return [packed(cases, part) for part in by_shard(wanted, _WINDOWS_A_CALL)]
+
     async def _read(
-        self,
-        cases: Sequence[Case],
-        wanted: Sequence[Touched],
-        into: tuple[list[list[Seen]], list[_Late]],
-        now: int,
+        self, wanted: Sequence[Packed], into: tuple[list[list[Seen]], list[_Late]], now: int
     ) -> list[Touched]:
         """Fills in the answers of complete windows; the windows that have to be built."""
-        parts = by_shard(wanted, _WINDOWS_A_CALL)
-        requests = [questions(cases, part, partial(self._asked_of, now)) for part in parts]
+        requests = [questions(part, partial(self._asked_of, now)) for part in wanted]
         missing: list[Touched] = []
-        for part, reply in zip(parts, await self._ask(requests), strict=True):
-            for touched, answer in zip(part, reply, strict=True):
+        for part, reply in zip(wanted, await self._ask(requests), strict=True):
+            for touched, answer in zip(part.windows, reply, strict=True):
                 if answer is False:
                     missing.append(touched)
                 elif answer:
@@ -140,7 +149,7 @@ class Windows:
         for request in requests:
             sentinel = self._sentinels[request.shard]
             words = msgpack.encode([sentinel + ":", *request.words])
-            calls.append(Call(request.shard, sentinel, (words, b"".join(request.ids))))
+            calls.append(Call(request.shard, sentinel, (words, request.ids)))
         return [msgpack.decode(reply) for reply in await self._server.run(script, calls)]
 
     def _keep_ms(self, velocity: VelocityFilter) -> int:
@@ -150,20 +159,20 @@ class Windows:
         """A window outlives each of its members by what it keeps: one that expired held nothing later than now minus that."""
         return max(now, newest) + self._keep_ms(velocity) + CLOCK_MS
 
-    def _asked_of(self, now: int, touched: Touched) -> Sequence[object]:
-        velocity, keep_ms = touched.velocity, self._keep_ms(touched.velocity)
+    def _asked_of(self, now: int, kind: Kind) -> Sequence[object]:
+        velocity, keep_ms = kind.velocity, self._keep_ms(kind.velocity)
         trust = max(-_NEVER if velocity.newest is None else velocity.newest, now - keep_ms)
         return [
             velocity.window_ms,
             velocity.threshold,
             velocity.keep_first,
-            _NEVER if touched.doubted else trust,
+            _NEVER if kind.doubted else trust,
             keep_ms + CLOCK_MS,
             self._expire(velocity, now, now),
         ]
 
-    def _added_to(self, now: int, touched: Touched) -> Sequence[object]:
-        velocity = touched.velocity
+    def _added_to(self, now: int, kind: Kind) -> Sequence[object]:
+        velocity = kind.velocity
         return [
             velocity.window_ms,
             velocity.threshold,
@@ -211,7 +220,7 @@ class Windows:
         newest = [max(touched.times) for touched in wanted]
         building = await self._begin(
             [
-                _Built(touched, at, self._expire(touched.velocity, now, at))
+                _Built(touched, at, self._expire(touched.kind.velocity, now, at))
                 for touched, at in zip(wanted, newest, strict=True)
             ]
         )
@@ -252,7 +261,7 @@ class Windows:
                 exceeding = [x for at, _, burst in held.exceeding for x in (at, burst)]
                 suffix = built.touched.suffix
                 words.append([suffix, built.mark, held.floor, built.expire, times, exceeding])
-            requests.append(Request(part[0].shard, words, ids))
+            requests.append(Request(part[0].shard, words, b"".join(ids)))
         await self._call("windows_fill", requests)
 
     async def _judge_late(
@@ -267,16 +276,16 @@ class Windows:
         for (n, f, cached), (count, burst) in zip(late, seen, strict=True):
             answers[n][f] = Seen(count, cached, from_store=True, stored=n in stored, burst_id=burst)
 
-    async def _write(self, facts: Sequence[Fact], wanted: Sequence[Touched]) -> set[int]:
+    async def _write(self, reading: Reading, facts: Sequence[Facts]) -> set[int]:
         """Numbers of the facts whose windows are missing."""
+        wanted = reading.touched if isinstance(reading, _Reading) else self._touched(reading.cases)
         if not wanted:
             return set()
         now = await self._server.now()
-        parts = by_shard(wanted, _WINDOWS_A_CALL)
-        requests = [additions(facts, part, partial(self._added_to, now)) for part in parts]
+        requests = [additions(part, facts, partial(self._added_to, now)) for part in wanted]
         gone: set[int] = set()
-        for part, missing in zip(parts, await self._call("windows_write", requests), strict=True):
-            lost = part if missing is False else [part[number - 1] for number in missing]
+        for part, missing in zip(wanted, await self._call("windows_write", requests), strict=True):
+            lost = part.windows if missing is False else [part.windows[n - 1] for n in missing]
             gone |= {n for touched in lost for n, _ in touched.at}
         return gone
 
@@ -285,7 +294,7 @@ def _fill_in(
     into: tuple[list[list[Seen]], list[_Late]], touched: Touched, answer: list[Any]
 ) -> None:
     answers, late = into
-    keep_first = touched.velocity.keep_first
+    keep_first = touched.kind.velocity.keep_first
     said = answer[::2] if keep_first else answer
     bursts = answer[1::2] if keep_first else [""] * len(said)
     for (n, f), value, burst in zip(touched.at, said, bursts, strict=True):

@@ -5,12 +5,11 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from processor.io.windows_touched import Touched, member
-from processor.ports import Fact
-from processor.pure.types import Case
+from processor.io.windows_touched import Kind, Touched, member
+from processor.pure.types import Case, Facts
 
-About: TypeAlias = Callable[[Touched], Sequence[object]]
-"""What is said of a window that holds for all windows of its filter whose leads are of the same epoch."""
+About: TypeAlias = Callable[[Kind], Sequence[object]]
+"""What is said of all windows of a kind."""
 
 
 class Request(Struct):
@@ -18,58 +17,63 @@ class Request(Struct):
 
     shard: int
     words: list[object]
-    ids: Sequence[bytes] = ()
+    ids: bytes = b""
 
 
-class _Kinds:
-    """What windows have in common, each said once in a call."""
+class Packed(Struct):
+    """Windows of one shard with the events that touch them, ready to be asked about and to be added to."""
 
-    def __init__(self, about: About) -> None:
-        self.said: list[Sequence[object]] = []
-        self._about = about
-        self._numbers: dict[tuple[str, int, int, bool], int] = {}
-
-    def number(self, touched: Touched) -> int:
-        """Which of what is said is about the window, from 1."""
-        key = touched.org_unit, touched.velocity.revision, touched.root.epoch, touched.doubted
-        number = self._numbers.get(key)
-        if number is None:
-            self.said.append((touched.stem, *self._about(touched)))
-            number = self._numbers[key] = len(self.said)
-        return number
-
-
-def questions(cases: Sequence[Case], part: Sequence[Touched], about: About) -> Request:
-    """What `windows_read` is asked of windows of one shard."""
-    kinds = _Kinds(about)
-    words: list[object] = [kinds.said]
-    for touched in part:
-        words += (kinds.number(touched), touched.lead, _when(touched.times))
-    return Request(part[0].shard, words, _ids(cases, part))
-
-
-def additions(facts: Sequence[Fact], part: Sequence[Touched], about: About) -> Request:
-    """What `windows_write` is told of windows of one shard."""
-    kinds = _Kinds(about)
-    words: list[object] = [kinds.said]
-    for touched in part:
-        words += (kinds.number(touched), touched.lead, _when(touched.times))
-        if touched.velocity.keep_first:
-            words.append(_bursts(facts, touched))
-    return Request(part[0].shard, words, _ids([fact.case for fact in facts], part))
-
-
-def _ids(cases: Sequence[Case], part: Sequence[Touched]) -> list[bytes]:
+    windows: Sequence[Touched]
+    kinds: Sequence[Kind]
+    """Each said once in a call."""
+    words: Sequence[object]
+    """Of each window the number of its kind, from 1, its lead, and the time of its only event, as most have, or the times."""
+    ids: bytes
     """How the windows know their events, in turn."""
-    return [member(cases[n].event.id) for touched in part for n, _ in touched.at]
+
+    @property
+    def shard(self) -> int:
+        """Where they are."""
+        return self.windows[0].shard
 
 
-def _when(times: list[int]) -> int | list[int]:
-    """Of a single event, as in most windows, just its time."""
-    return times if len(times) > 1 else times[0]
+def packed(cases: Sequence[Case], windows: Sequence[Touched]) -> Packed:
+    """Windows of one shard that the cases touch."""
+    numbers: dict[Kind, int] = {}
+    words: list[object] = []
+    ids: list[bytes] = []
+    for touched in windows:
+        kind, times = touched.kind, touched.times
+        number = numbers.get(kind) or numbers.setdefault(kind, len(numbers) + 1)
+        lead = touched.lead if kind.odd else touched.lead_id
+        words += (number, lead, times if len(times) > 1 else times[0])
+        ids += [member(cases[n].event.id) for n, _ in touched.at]
+    return Packed(windows, list(numbers), words, b"".join(ids))
 
 
-def _bursts(facts: Sequence[Fact], touched: Touched) -> Sequence[str]:
-    """Of each event the one that it belongs to, else nothing."""
-    revision = touched.velocity.revision
-    return [facts[n].facts.exceeded.get(revision, "") for n, _ in touched.at]
+def questions(about: Packed, say: About) -> Request:
+    """What `windows_read` is asked."""
+    return Request(about.shard, [_said(about.kinds, say), *about.words], about.ids)
+
+
+def additions(about: Packed, facts: Sequence[Facts], say: About) -> Request:
+    """What `windows_write` is told."""
+    words: Sequence[object] = about.words
+    if any(kind.velocity.keep_first for kind in about.kinds):
+        words = _with_bursts(about, facts)
+    return Request(about.shard, [_said(about.kinds, say), *words], about.ids)
+
+
+def _said(kinds: Sequence[Kind], say: About) -> Sequence[Sequence[object]]:
+    return [(kind.stem, *say(kind)) for kind in kinds]
+
+
+def _with_bursts(about: Packed, facts: Sequence[Facts]) -> Sequence[object]:
+    """Windows of keep-first filters have a word more: of each event the burst that it belongs to, else nothing."""
+    words: list[object] = []
+    for n, touched in enumerate(about.windows):
+        words += about.words[3 * n : 3 * n + 3]
+        velocity = touched.kind.velocity
+        if velocity.keep_first:
+            words.append([facts[n].exceeded.get(velocity.revision, "") for n, _ in touched.at])
+    return words

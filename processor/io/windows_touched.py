@@ -8,11 +8,12 @@ from zlib import crc32
 from msgspec import Struct
 
 from processor.io.past import HELD_A_CALL, Window
-from processor.pure.types import Case, Root, VelocityFilter
+from processor.pure.types import Case, VelocityFilter
 
 T = TypeVar("T")
 EXCEEDING = ":x"
 """What the scripts append to the name of a window for that of its exceeding events."""
+_HASH = blake2b(digest_size=16)
 _LOOKS_A_CALL = 2_500
 """At events in windows, some 5 µs each: others wait for a script."""
 
@@ -30,13 +31,32 @@ class InShard(Protocol):
 Of = TypeVar("Of", bound=InShard)
 
 
+class Kind(Struct, eq=False):
+    """What windows of one filter have in common whose leads are of the same epoch."""
+
+    org_unit: str
+    velocity: VelocityFilter
+    epoch: int
+    odd: bool
+    """Their leads end as names of exceeding events do: their own names end otherwise."""
+
+    @property
+    def stem(self) -> str:
+        """How their names begin within a generation; ids hold no NUL."""
+        return f"{self.velocity.revision}:{self.epoch}:{self.org_unit}\0"
+
+    @property
+    def doubted(self) -> bool:
+        """Whether they may hold members that were written under another name, before a merge or by an earlier version: absent, they are built."""
+        return self.epoch != 0 or self.odd
+
+
 class Touched(Struct, gc=False):
     """A window with the events that touch it: (case number, number of the filter in the case), and when they occurred."""
 
     shard: int
-    org_unit: str
-    root: Root
-    velocity: VelocityFilter
+    kind: Kind
+    lead_id: str
     at: list[tuple[int, int]]
     times: list[int]
 
@@ -48,33 +68,25 @@ class Touched(Struct, gc=False):
     @property
     def window(self) -> Window:
         """The window by itself."""
-        return Window(self.org_unit, self.root.lead_id, self.root.epoch, self.velocity)
-
-    @property
-    def suffix(self) -> str:
-        """Names the window within a generation; ids hold no NUL."""
-        return self.stem + self.lead
+        kind = self.kind
+        return Window(kind.org_unit, self.lead_id, kind.epoch, kind.velocity)
 
     @property
     def lead(self) -> str:
         """The lead as the window's name ends: never as that of another lead's exceeding events does."""
-        lead_id = self.root.lead_id
-        return f"{lead_id}\0" if lead_id.endswith(EXCEEDING) else lead_id
+        return f"{self.lead_id}\0" if self.kind.odd else self.lead_id
 
     @property
-    def doubted(self) -> bool:
-        """Whether it holds members that were written under another name, before a merge or by an earlier version: absent, it is built."""
-        return self.root.epoch != 0 or self.root.lead_id.endswith(EXCEEDING)
-
-    @property
-    def stem(self) -> str:
-        """How the names of all windows of its filter begin whose leads are of the same epoch."""
-        return f"{self.velocity.revision}:{self.root.epoch}:{self.org_unit}\0"
+    def suffix(self) -> str:
+        """Names the window within a generation."""
+        return self.kind.stem + self.lead
 
 
 def member(event_id: str) -> bytes:
     """How windows know an event."""
-    return blake2b(event_id.encode(), digest_size=16).digest()
+    known = _HASH.copy()  # cheaper than another one
+    known.update(event_id.encode())
+    return known.digest()
 
 
 def window_of(case: Case, velocity: VelocityFilter) -> Window:
@@ -83,21 +95,26 @@ def window_of(case: Case, velocity: VelocityFilter) -> Window:
 
 
 def touched_by(cases: Sequence[Case], shards: int = 1) -> list[Touched]:
-    """Each window once."""
-    found: dict[tuple[str, str, int, int], Touched] = {}
+    """Each window once, those of a kind together."""
+    found: dict[tuple[str, int, int, bool], tuple[Kind, dict[str, Touched]]] = {}
     for n, case in enumerate(cases):
         if case.watching:
-            org_unit, root = case.event.org_unit, case.root
+            org_unit, lead_id, epoch = case.event.org_unit, case.root.lead_id, case.root.epoch
+            odd, at = lead_id.endswith(EXCEEDING), case.event.occurred_at
             for f, velocity in enumerate(case.watching):
-                key = (org_unit, root.lead_id, root.epoch, velocity.revision)
-                touched, at = found.get(key), case.event.occurred_at
+                key = org_unit, velocity.revision, epoch, odd
+                own = found.get(key)
+                if own is None:
+                    own = found[key] = Kind(org_unit, velocity, epoch, odd), {}
+                kind, leads = own
+                touched = leads.get(lead_id)
                 if touched is None:
-                    shard = shard_of(org_unit, root.lead_id, shards) if shards > 1 else 0
-                    found[key] = Touched(shard, org_unit, root, velocity, [(n, f)], [at])
+                    shard = shard_of(org_unit, lead_id, shards) if shards > 1 else 0
+                    leads[lead_id] = Touched(shard, kind, lead_id, [(n, f)], [at])
                 else:
                     touched.at.append((n, f))
                     touched.times.append(at)
-    return list(found.values())
+    return [touched for _, leads in found.values() for touched in leads.values()]
 
 
 def shard_of(org_unit: str, lead_id: str, shards: int) -> int:
@@ -123,7 +140,7 @@ def _looks_of(one: InShard) -> int:
 
 
 def _members_of(touched: Touched) -> int:
-    return 6 * (touched.velocity.threshold + 1)
+    return 6 * (touched.kind.velocity.threshold + 1)
 
 
 def _parts(

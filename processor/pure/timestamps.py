@@ -16,7 +16,7 @@ _SHAPE = re.compile(
     rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})[Tt]{_HOUR}:{_SIXTY}:{_SIXTY}(?:\.([0-9]+))?"
     rf"(?:[Zz]|([+-]){_HOUR}:{_SIXTY})"
 )
-# The common forms are read by look-up: a cached minute, ":SS", and up to three decimals before "Z" or "+00:00".
+# The common forms are read by look-up: a cached second, and up to three decimals before "Z" or "+00:00".
 _SECONDS = {f":{second:02d}": second * 1000 for second in range(60)}
 _PARTS: dict[str, int] = {"": 0} | {
     f".{part:0{digits}d}": part * 10 ** (3 - digits)
@@ -30,7 +30,7 @@ _DECIMALS = tuple(f".{part:03d}Z" for part in range(1000))
 def from_text(text: str) -> int | None:
     """Milliseconds of an RFC 3339 time with offset, further decimals cut; None for any other text."""
     try:
-        return _minute(text[:16]) + _SECONDS[text[16:19]] + _TAILS[text[19:]]
+        return _second_of(text[:19]) + _TAILS[text[19:]]
     except KeyError:
         return _from_any(text)
 
@@ -38,6 +38,11 @@ def from_text(text: str) -> int | None:
 def to_text(milliseconds: int) -> str:
     """RFC 3339 with three decimals and Z; between `EARLIEST` and `LATEST`."""
     return _second(milliseconds // 1000) + _DECIMALS[milliseconds % 1000]
+
+
+@lru_cache(_CACHED)
+def _second_of(text: str) -> int:
+    return _minute(text[:16]) + _SECONDS[text[16:]]
 
 
 @lru_cache(_CACHED)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import mul
 
 from processor.pure.types import AttributeFilter, Case, Event, OrgRules, Root, Rules
 
@@ -43,15 +44,18 @@ def looks(events: Sequence[Event], rules: Rules) -> int:
 
 def slow(events: Sequence[Event], rules: Rules) -> bool:
     """Whether filters may look at the events for so long that nobody should have to wait for it: for patterns, or many at much text."""
-    sizes: Counter[tuple[str, str]] = Counter()
-    for event in events:
-        sizes[event.org_unit, event.event_type] += len(event.metadata_json)
-    looked = 0
-    for (org_unit, event_type), size in sizes.items():
-        candidates = _candidates(event_type, rules.org_units.get(org_unit, _NO_RULES))
-        if any(candidate.searches for candidate in candidates):
-            return True
-        looked += size * len(candidates)
+    kinds = {(event.org_unit, event.event_type) for event in events}
+    looking = {
+        (org_unit, event_type): _candidates(event_type, rules.org_units.get(org_unit, _NO_RULES))
+        for org_unit, event_type in kinds
+    }
+    if any(candidate.searches for found in looking.values() for candidate in found):
+        return True
+    sizes = [len(event.metadata_json) for event in events]
+    if sum(sizes) * max(map(len, looking.values()), default=0) <= _MUCH:  # as nearly always
+        return False
+    numbers = [len(looking[event.org_unit, event.event_type]) for event in events]
+    looked: int = sum(map(mul, sizes, numbers))
     return looked > _MUCH
 
 

@@ -20,7 +20,7 @@ from processor.io.redis_client import Single
 from processor.io.rulebook import Rulebook
 from processor.io.store import Events
 from processor.io.windows import Windows
-from processor.ports import Answer, EventKey, Fact, Recorded
+from processor.ports import Answer, EventKey, Reading, Recorded
 from processor.ports import Events as EventsPort
 from processor.ports import Rulebook as RulebookPort
 from processor.ports import Windows as WindowsPort
@@ -105,13 +105,14 @@ class World:
 
     async def read(self, *events: Event) -> list[Seen]:
         """What the first filter that watches each event sees."""
-        return [seen[0] for seen in await self.windows.read(await self.cases(*events))]
+        reading = await self.windows.read(await self.cases(*events))
+        return [seen[0] for seen in reading.seen]
 
     async def decide(self, *events: Event) -> list[Ruling]:
         """Rulings that nothing has been asked of yet but windows."""
         cases = await self.cases(*events)
-        seen = await self.windows.read(cases)
-        return decide(cases, seen, {}, self.rulebook.rules.revision)
+        reading = await self.windows.read(cases)
+        return decide(cases, reading.seen, {}, self.rulebook.rules.revision)
 
     async def record(self, rulings: Sequence[Ruling]) -> Answer:
         """Stores rulings made by the rules in hand."""
@@ -125,7 +126,8 @@ class World:
 
     async def write(self, rulings: Sequence[Ruling]) -> None:
         """Tells windows what is stored."""
-        await self.windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
+        reading = Reading([ruling.case for ruling in rulings], ())
+        await self.windows.write(reading, [ruling.facts for ruling in rulings])
 
     async def process(self, *events: Event) -> list[str | None]:
         """A whole batch; its reasons."""

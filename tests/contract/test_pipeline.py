@@ -13,8 +13,8 @@ from processor.io import filters
 from processor.io.rulebook import Rulebook
 from processor.io.windows import Windows
 from processor.pipeline import Pipeline
-from processor.ports import Answer, Fact, Recorded
-from processor.pure.types import Case, FilterOrder, Message, Record, Ruling, Seen
+from processor.ports import Answer, Reading, Recorded
+from processor.pure.types import Case, Facts, FilterOrder, Message, Record, Ruling
 from tests.contract.decision_world import LONG_AGO, NOW, ORG, RealWorld, real_world, scratch
 from tests.contract.filter_world import file
 from tests.unit.simulation.traffic import HOUR, OUTPUTS, documents, messages
@@ -89,18 +89,20 @@ class Faulty:
         self._maybe_crash(0.05)
         return answer
 
-    async def read(self, cases: Sequence[Case]) -> Sequence[Sequence[Seen]]:
+    async def read(self, cases: Sequence[Case]) -> Reading:
         """Redis may have forgotten everything."""
         await self._maybe_lose()
         return await self.windows.read(cases)
 
-    async def write(self, facts: Sequence[Fact]) -> None:
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """Redis may have forgotten everything, and the worker may die after some of the facts."""
         await self._maybe_lose()
         if self.random.random() < 0.1:
-            await self.windows.write([fact for fact in facts if self.random.random() < 0.5])
+            some = [n for n in range(len(facts)) if self.random.random() < 0.5]
+            part = Reading([reading.cases[n] for n in some], ())
+            await self.windows.write(part, [facts[n] for n in some])
             raise CrashError
-        await self.windows.write(facts)
+        await self.windows.write(reading, facts)
 
     async def _change(self) -> None:
         wanted = file(**{ORG: documents(self.random)})

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from processor.ports import Fact
 from processor.pure.types import Facts, Seen
 from tests.contract.decision_world import (
     DAY,
@@ -271,9 +270,8 @@ async def test_redelivered_rows_older_than_a_filter_keep_its_past(world: World) 
     rulings = await world.commit(*past)
     await world.filters(watching(threshold=1, keep_first=True))
     cases = await world.cases(*past)
-    await world.windows.read(cases)
-    stored = zip(cases, rulings, strict=True)
-    await world.windows.write([Fact(case, ruling.facts) for case, ruling in stored])
+    reading = await world.windows.read(cases)
+    await world.windows.write(reading, [ruling.facts for ruling in rulings])
     assert await world.process(world.event("next", LONG_AGO + 5)) == ["inorganic_grouped"]
 
 

@@ -14,8 +14,8 @@ from processor.io.past import Past
 from processor.io.postgres import Postgres
 from processor.io.redis import Server
 from processor.io.windows import OUTAGE_MS
-from processor.io.windows_touched import touched_by, window_of
-from processor.ports import Fact
+from processor.io.windows_touched import window_of
+from processor.ports import Reading
 from processor.pure.types import Event, Ruling, Seen
 from processor.pure.velocity import decide
 from tests.contract.decision_world import (
@@ -268,9 +268,9 @@ async def test_a_write_makes_no_window(world: RealWorld) -> None:
     await world.lose()
     await seen_by(world, NOW, lead_id="B")
     before = await world.sizes()
-    facts = [Fact(ruling.case, ruling.facts) for ruling in rulings]
-    touched = touched_by([fact.case for fact in facts])
-    assert await world.windows._write(facts, touched) == {0}  # type: ignore[attr-defined]
+    reading = Reading([ruling.case for ruling in rulings], ())
+    facts = [ruling.facts for ruling in rulings]
+    assert await world.windows._write(reading, facts) == {0}  # type: ignore[attr-defined]
     assert await world.sizes() == before
 
 
@@ -313,7 +313,7 @@ async def test_lanes_of_a_worker_build_a_window_once(world: RealWorld) -> None:
     before = world.past.built
     async with asyncio.TaskGroup() as lanes:
         both = [lanes.create_task(world.windows.read(cases)) for _ in range(2)]
-    assert [lane.result()[0][0].count for lane in both] == [1, 1]
+    assert [lane.result().seen[0][0].count for lane in both] == [1, 1]
     assert world.past.built == before + 1
 
 
@@ -328,7 +328,7 @@ async def test_a_lane_builds_a_window_that_another_one_fails_to_build(world: Rea
 
     async def tried() -> int | str:
         try:
-            return (await world.windows.read(cases))[0][0].count
+            return (await world.windows.read(cases)).seen[0][0].count
         except Retryable as failure:
             return failure.reason
 

@@ -11,7 +11,7 @@ from processor.io.kafka import Partition
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Batches, Outlet
 from processor.lanes import Lane, Sink
-from processor.ports import Answer, Fact, Recorded
+from processor.ports import Answer, Reading, Recorded
 from processor.pure.types import Outcome, Ruling
 from processor.worker import OpenSink
 from tests.faults.points import PointedEvents, PointedTransactional, PointedWindows, Points
@@ -76,7 +76,8 @@ class FactsFirst(PointedEvents):
     windows: PointedWindows
 
     async def record(self, rulings: Sequence[Ruling], rules: int) -> Answer:
-        await self.windows.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
+        reading = Reading([ruling.case for ruling in rulings], ())
+        await self.windows.write(reading, [ruling.facts for ruling in rulings])
         return await super().record(rulings, rules)
 
 

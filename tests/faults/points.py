@@ -22,8 +22,8 @@ from processor.io.postgres import Postgres
 from processor.io.store import Events
 from processor.io.windows import Windows
 from processor.lanes import Lane, Sink
-from processor.ports import Answer, Fact
-from processor.pure.types import Case, MergeCommand, Ruling, Seen
+from processor.ports import Answer, Reading
+from processor.pure.types import Case, Facts, MergeCommand, Ruling
 
 PROCESSING = ("before_read", "after_read", "after_record", "mid_write", "after_write")
 PUBLISHING = ("after_begin", "mid_sends", "after_sends", "after_offsets", "after_commit")
@@ -90,19 +90,19 @@ class PointedWindows(Windows):
 
     points: Points
 
-    async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
+    async def read(self, cases: Sequence[Case]) -> Reading:
         """As it is, between two points."""
         await self.points.at("before_read")
-        seen = await super().read(cases)
+        reading = await super().read(cases)
         await self.points.at("after_read")
-        return seen
+        return reading
 
-    async def write(self, facts: Sequence[Fact]) -> None:
-        """One half, a point, the other half."""
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
+        """One half, a point, and all of it."""
         half = len(facts) // 2
-        await super().write(facts[:half])
+        await super().write(Reading(reading.cases[:half], ()), facts[:half])
         await self.points.at("mid_write")
-        await super().write(facts[half:])
+        await super().write(reading, facts)
         await self.points.at("after_write")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from processor.failures import Retryable, Unstorable
 from processor.pipeline import Pipeline, _Doubts
-from processor.ports import Answer, Fact, StaleRules
-from processor.pure.types import Case, Event, Message, Outcome, Rules, Ruling
+from processor.ports import Answer, Reading, StaleRules
+from processor.pure.types import Case, Event, Facts, Message, Outcome, Rules, Ruling
 from tests.fakes import Database, FakeEvents, FakeRulebook
 from tests.fakes_windows import FakeWindows
 from tests.oracle_parse import Message as Record
@@ -22,12 +22,12 @@ class HearingWindows(FakeWindows):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.told: list[Fact] = []
+        self.told: list[tuple[Case, Facts]] = []
 
-    async def write(self, facts: Sequence[Fact]) -> None:
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """Adds facts."""
-        self.told += facts
-        await super().write(facts)
+        self.told += zip(reading.cases, facts, strict=True)
+        await super().write(reading, facts)
 
 
 class PickyEvents(FakeEvents):
@@ -142,7 +142,7 @@ async def test_a_duplicate_with_another_body_leaves_no_trace() -> None:
     await world.worker.process([world.message("a")])
     world.windows.told.clear()
     outcome = await world.worker.process([world.message("a", "B"), world.message("b")])
-    assert [fact.case.event.id for fact in world.windows.told] == ["b"]
+    assert [case.event.id for case, _ in world.windows.told] == ["b"]
     assert [value(m)["id"] for m in outcome.messages] == ["b"]
 
 
@@ -171,8 +171,8 @@ async def test_windows_are_told_what_rows_say() -> None:
     world.database.change(every(keep_first=True))
     world.windows.told.clear()
     await world.another().process(batch)
-    (fact,) = world.windows.told
-    assert (fact.facts.exceeded, len(fact.case.watching)) == ({}, 1)
+    ((case, facts),) = world.windows.told
+    assert (facts.exceeded, len(case.watching)) == ({}, 1)
 
 
 async def test_rules_that_are_out_of_date_are_reloaded() -> None:

@@ -7,7 +7,8 @@ from prometheus_client import REGISTRY
 
 from processor.failures import Retryable
 from processor.pipeline import Pipeline
-from processor.ports import Fact
+from processor.ports import Reading
+from processor.pure.types import Facts
 from tests.fakes import FakeEvents
 from tests.fakes_windows import FakeWindows
 from tests.unit.simulation.traffic import HOUR, OUTPUTS
@@ -19,12 +20,12 @@ class AwayOnce(FakeWindows):
 
     away = True
 
-    async def write(self, facts: Sequence[Fact]) -> None:
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """Raises once."""
         if self.away:
             self.away = False
             raise Retryable("redis", "is away for the test")
-        await super().write(facts)
+        await super().write(reading, facts)
 
 
 def told(name: str, **labels: str) -> float:

@@ -6,8 +6,8 @@ import pytest
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from processor.io.redis_cluster import SHARDS, Cluster
-from processor.io.windows_touched import Touched, by_shard, heaps, shard_of
-from processor.pure.types import Root, VelocityFilter
+from processor.io.windows_touched import Kind, Touched, by_shard, heaps, shard_of
+from processor.pure.types import VelocityFilter
 
 
 def test_a_lead_is_in_one_shard_for_ever() -> None:
@@ -61,5 +61,6 @@ def test_windows_that_may_hold_many_members_are_built_a_few_at_once(
 ) -> None:
     """So that what is built at once stays bounded, whatever the filters are."""
     velocity = VelocityFilter("vf", "v", 1, "Page View", threshold, 1_000, False, 1, None)
-    wanted = [Touched(0, "acme", Root(f"ld-{n}", 0), velocity, [(n, 0)], [0]) for n in range(70)]
+    kind = Kind("acme", velocity, 0, odd=False)
+    wanted = [Touched(0, kind, f"ld-{n}", [(n, 0)], [0]) for n in range(70)]
     assert [len(part) for part in heaps(wanted, 50)] == sizes

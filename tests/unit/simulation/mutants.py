@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from processor.io import kafka_sink
-from processor.ports import Answer, EventKey, Fact, KnownIds
+from processor.ports import Answer, EventKey, KnownIds, Reading
 from processor.pure.types import Case, Facts, MergeCommand, Root, Ruling, VelocityFilter
 from tests.fakes import NEVER, FakeEvents, Row, WindowKey
 from tests.fakes_windows import FakeWindows, Window
@@ -77,14 +77,14 @@ class OneEpoch(FakeWindows):
 class NoDeduplication(FakeWindows):
     """A fact written again counts again."""
 
-    async def write(self, facts: Sequence[Fact]) -> None:
-        for fact in facts:
-            event = fact.case.event
-            for watching in fact.case.watching:
-                members = self._window(fact.case, watching).members
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
+        for case in reading.cases:
+            event = case.event
+            for watching in case.watching:
+                members = self._window(case, watching).members
                 if event.id in members:
                     members[f"{event.id} {len(members)}"] = event.occurred_at
-        await super().write(facts)
+        await super().write(reading, facts)
 
 
 class Recomputed(FakeEvents):

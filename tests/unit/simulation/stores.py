@@ -11,10 +11,10 @@ from processor.failures import Retryable
 from processor.io.kafka_sink import Idempotent, Transactional
 from processor.io.merges import Merged, MergeEvent
 from processor.pipeline import Pipeline
-from processor.ports import Answer, EventKey, Fact, Recorded
+from processor.ports import Answer, EventKey, Reading, Recorded
 from processor.pure import merge
 from processor.pure.merge import Change, Forest
-from processor.pure.types import Case, MergeCommand, Ruling, Seen
+from processor.pure.types import Case, Facts, MergeCommand, Ruling
 from processor.worker import Worker
 from tests.fakes import Database, FakeEvents, FakeRulebook
 from tests.fakes_windows import FakeWindows
@@ -210,23 +210,24 @@ class Store:
     async def record(self, rulings: Sequence[Ruling], rules: int) -> Answer:
         """As `tests.fakes` does."""
         if self._writes_first:
-            await self.write([Fact(ruling.case, ruling.facts) for ruling in rulings])
+            reading = Reading([ruling.case for ruling in rulings], ())
+            await self.write(reading, [ruling.facts for ruling in rulings])
         what = f"records {names(ruling.case for ruling in rulings)}"
         return await self._call(rulings[0].case, what, lambda: self._recorded(rulings, rules))
 
-    async def read(self, cases: Sequence[Case]) -> list[list[Seen]]:
+    async def read(self, cases: Sequence[Case]) -> Reading:
         """As `tests.fakes_windows` does."""
         windows = self._shared.windows
         if not cases:
-            return []
+            return Reading((), ())
         return await self._call(cases[0], "reads windows", lambda: at_once(windows.read(cases)))
 
-    async def write(self, facts: Sequence[Fact]) -> None:
+    async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """In two halves."""
         half = (len(facts) + 1) // 2
-        for some in (facts[:half], facts[half:]):
-            if some:
-                await self._write(some)
+        for some in (slice(half), slice(half, None)):
+            if facts[some]:
+                await self._write(Reading(reading.cases[some], ()), facts[some])
 
     async def apply(self, command: MergeCommand) -> Merged:
         """As `processor.io.merges` does."""
@@ -260,10 +261,10 @@ class Store:
                 who, "moves rows", lambda _: self._mover.step(), possible=lambda: bool(moves)
             )
 
-    async def _write(self, facts: Sequence[Fact]) -> None:
+    async def _write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         windows = self._shared.windows
-        what = f"tells windows of {names(fact.case for fact in facts)}"
-        await self._call(facts[0].case, what, lambda: at_once(windows.write(facts)))
+        what = f"tells windows of {names(reading.cases)}"
+        await self._call(reading.cases[0], what, lambda: at_once(windows.write(reading, facts)))
 
     def _recorded(self, rulings: Sequence[Ruling], rules: int) -> Answer:
         known = set(self._shared.database.rows)
