@@ -43,26 +43,26 @@ def compile_operator(operator: str, value: object) -> Test:
 
 
 def _equals(value: object) -> Test:
-    return _some(_same([_scalar(value)]))
+    return _same([_scalar(value)])
 
 
 def _in(value: object) -> Test:
-    return _some(_same([_scalar(item) for item in _listed(value)]))
+    return _same([_scalar(item) for item in _listed(value)])
 
 
 def _contains(value: object) -> Test:
     wanted = _filled(value).casefold()
-    return _some(lambda scalar: wanted in _folded(scalar))
+    return _by_text(lambda text: wanted in text, _some)
 
 
 def _starts_with(value: object) -> Test:
     wanted = _filled(value).casefold()
-    return _alone(lambda scalar: _folded(scalar).startswith(wanted))
+    return _by_text(lambda text: text.startswith(wanted), _alone)
 
 
 def _ends_with(value: object) -> Test:
     wanted = _filled(value).casefold()
-    return _alone(lambda scalar: _folded(scalar).endswith(wanted))
+    return _by_text(lambda text: text.endswith(wanted), _alone)
 
 
 def _exists(value: object) -> Test:
@@ -147,13 +147,29 @@ def _some(test: Callable[[Scalar], bool]) -> Test:
     return satisfied
 
 
-def _same(wanted: Sequence[Scalar]) -> Callable[[Scalar], bool]:
-    """Two numbers by value, anything else by text."""
+def _by_text(
+    test: Callable[[str], bool], among: Callable[[Callable[[Scalar], bool]], Test]
+) -> Test:
+    """Scalars by their folded text."""
+    of_any = among(lambda scalar: test(_folded(scalar)))
+
+    def satisfied(found: object) -> bool:
+        if type(found) is str and len(found) < _LONG:  # as nearly always: fewer calls
+            return test(found.casefold())
+        return of_any(found)
+
+    return satisfied
+
+
+def _same(wanted: Sequence[Scalar]) -> Test:
+    """Two numbers by value, anything else by text; an array by any of its elements."""
     texts = frozenset(map(_folded, wanted))
     numbers = frozenset(value for value in wanted if type(value) in _NUMBERS)
+    if not numbers:
+        return _by_text(texts.__contains__, _some)
     # Numbers of the same text have the same value, so the text may be asked for numbers too.
-    return lambda scalar: (
-        _folded(scalar) in texts or (type(scalar) in _NUMBERS and scalar in numbers)
+    return _some(
+        lambda scalar: _folded(scalar) in texts or (type(scalar) in _NUMBERS and scalar in numbers)
     )
 
 
