@@ -58,9 +58,10 @@ class Site:
         }
 
     def environment(self) -> dict[str, str]:
-        """Of a process: that of this one, where every setting that is not ours has its default."""
-        settings = {str(field.validation_alias) for field in Settings.model_fields.values()}
-        kept = {name: value for name, value in os.environ.items() if name not in settings}
+        """Of a process: that of this one, where every setting that is not ours has its default, and Python keeps what it compiles."""
+        ours = {str(field.validation_alias) for field in Settings.model_fields.values()}
+        ours.add("PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if name not in ours}
         return {**kept, **self.variables()}
 
     async def create_topics(self) -> None:
