@@ -19,6 +19,7 @@ from tests.faults.field import PARTITIONS, Field
 from tests.faults.matrix import Bitten, row
 from tests.faults.promise import Promise
 from tests.faults.proxy import PRODUCE, Fate
+from tests.faults.steps import goes_on
 
 LOWERED = 16_384
 OVERSIZE = 24_000
@@ -59,10 +60,12 @@ async def out_of_range(field: Field) -> Bitten:
     await field.start(2)
     source = Partition(field.world.raw, 0)
     async with field.sending(field.events + KEPT):
+        await goes_on(field)
         await caught_up(field)
         for worker in field.workers:
             assert await worker.stop() == 0
         at = await lane(field, 0)
+        assert at > 0, "nothing is committed: nothing can be behind it"
         await harness.until(lambda: field.history.ends()[tuple(source)] > at + KEPT, 30)
         async with administered(field) as admin:
             await admin.delete_records({source: RecordsToDelete(at + KEPT)})

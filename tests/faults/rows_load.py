@@ -86,6 +86,8 @@ async def hot(field: Field) -> Bitten:
     """Its windows stay small (I9), and it takes at most twice as long as the same traffic of many leads."""
     await field.apply(_watched_by(_hot_filters()))
     await field.start()
+    await field.send(MEASURED, rate=0)  # its first batches are small
+    await harness.until(lambda: _drained(field), 60)
     spread = await _drain_s(field, field.load)
     crowded = await _drain_s(field, _Hot(field.seed + 1, PARTITIONS))
     field.heal()
@@ -195,10 +197,13 @@ def _many_filters(*, spread: bool) -> dict[str, Any]:
 
 
 async def _drain_s(field: Field, load: Load) -> float:
-    """How long a worker takes for the whole of a load."""
+    """How long a worker takes for the whole of a load, which waits for it."""
     field.load = load
+    (worker,) = field.workers
+    worker.send(signal.SIGSTOP)
     await field.send(field.events, rate=0)
     started = time.monotonic()
+    worker.send(signal.SIGCONT)
     await harness.until(lambda: _drained(field), 200)
     return time.monotonic() - started
 
