@@ -200,7 +200,9 @@ class Lane:
 
     async def _position(self) -> None:
         bounds = await self._place.bounds()
-        await self._place.begin(bounds, rules.begins_at(bounds))
+        begun = rules.position(self.state, bounds)
+        if begun.phase == "ready":
+            await self._place.begin(bounds, begun.offset)
         # Nothing may be awaited from here to the seek: what is fetched for a lane that is ready is taken.
         self.state = rules.position(self.state, bounds)
         self._behind.at(self.state.offset)

@@ -39,7 +39,10 @@ class Places(Protocol):
         """The last one that is remembered.  Raises `Retryable`."""
 
     async def take(self, partition: Partition, place: Place) -> None:
-        """A lane begins: this is remembered, and nothing that former lanes tell from now on.  Raises `Retryable`."""
+        """A lane begins: this is remembered, and nothing that former lanes tell from now on.
+
+        Raises `Retryable`, also where another lane has begun since the last one was asked for.
+        """
 
     def reached(self, partition: Partition, place: Place) -> None:
         """To be remembered soon, at the latest with the next `keep`."""
@@ -96,7 +99,9 @@ class Own:
                 await self._places.keep()
 
     async def _stands(self, place: Place, bounds: Bounds) -> bool:
-        """Whether the topic holds the record that was published last."""
+        """Whether the topic holds the record that was published last; one that holds nothing has nothing to skip or to repeat."""
+        if bounds.start == bounds.end == place.next_offset:
+            return True
         last = place.last_offset
         if last is None or not bounds.start <= last < bounds.end:
             return False

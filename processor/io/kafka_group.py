@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from processor import telemetry
 from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition, translated
+from processor.io.kafka_reading import next_record, stopped
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
 
@@ -85,7 +86,9 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                 await self._end_lanes(self._tuning.drain_ms / 1000)
                 polling.cancel()
         finally:
-            await self._stop_consumer()
+            await stopped(
+                self._consumer, LEAVE_S
+            )  # without an answer it misses the end of the session by itself
         if self._failure:
             raise self._failure
 
@@ -131,10 +134,10 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                 await reader.start()
                 reader.assign([partition])
                 reader.seek(partition, offset)
-                found: Record = await reader.getone(partition)
+                found: Record | None = await next_record(reader, partition, offset + 1)
         finally:
-            await reader.stop()
-        return found if found.offset == offset else None
+            await stopped(reader)
+        return found if found is not None and found.offset == offset else None
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""
@@ -218,14 +221,6 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
             for task in late:
                 task.cancel()
             await _unfinished(late, ABANDON_S)
-
-    async def _stop_consumer(self) -> None:
-        """A coordinator that does not answer misses the session's end by itself: no reason to fail."""
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                await self._consumer.stop()
-        except (TimeoutError, KafkaError, OSError):
-            await self._consumer._client.close()  # noqa: SLF001 - stop() left it open
 
 
 async def _unfinished(

@@ -2,43 +2,17 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
 
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_offsets import committed, held
+from processor.io.kafka_reading import next_record, stopped
 from processor.io.kafka_topics import partitions_of, require_topics, topic_configs
 from processor.io.purge import Held
 from processor.settings import Settings
 
 ANSWER_S = 20.0
-POLL_MS = 500
-
-
-class Reader(Protocol):
-    """What is asked of a consumer that stands somewhere in a partition."""
-
-    async def getmany(
-        self, *partitions: Partition, timeout_ms: int, max_records: int
-    ) -> Mapping[Partition, Sequence[Any]]:
-        """What has come by then, perhaps nothing."""
-
-    async def position(self, partition: Partition) -> int:
-        """The offset it goes on at."""
-
-
-async def next_timestamp(reader: Reader, partition: Partition, end: int) -> int | None:
-    """The timestamp of the next record; None where only markers of transactions are left before the end.
-
-    Waits: a broker that is slow has not said that there is nothing.
-    """
-    while True:
-        fetched = await reader.getmany(partition, timeout_ms=POLL_MS, max_records=1)
-        for record in fetched.get(partition, ()):
-            return int(record.timestamp)
-        if await reader.position(partition) >= end:
-            return None
 
 
 class Raw:
@@ -74,9 +48,9 @@ class Raw:
             async with self._reading([p for p, _ in self._unread]) as reader:
                 for partition, at in self._unread:
                     reader.seek(partition, at)
-                    timestamp = await next_timestamp(reader, partition, self._ends[partition])
-                    if timestamp is not None and timestamp >= 0:
-                        found.append(timestamp)
+                    record = await next_record(reader, partition, self._ends[partition])
+                    if record is not None and record.timestamp >= 0:
+                        found.append(record.timestamp)
         return min(found, default=None)
 
     async def held(self, before: int) -> Sequence[Held]:
@@ -99,4 +73,4 @@ class Raw:
                 reader.assign(list(partitions))
                 yield reader
         finally:
-            await reader.stop()
+            await stopped(reader)

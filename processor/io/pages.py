@@ -9,18 +9,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError
 from msgspec import Struct
 
 from processor.failures import Failure
 from processor.io.kafka import Cluster, Partition, translated
+from processor.io.kafka_reading import stopped
 from processor.pure.frames import Read
 from processor.pure.position import Place, Position, advanced, behind
 
 READERS = 4
 ANSWER_S = 10.0
 PAGE_S = 20.0
-STOP_S = 3.0
 PAGE_BYTES = 256 << 10
 """Of records that are wanted; a page ends after the fetch that reached it."""
 LOOKED_THROUGH_BYTES = 4 << 20
@@ -149,17 +149,6 @@ def placed(names: Sequence[str], partition: Partition) -> Place:
 def read_of(place: Place, record: Any) -> Read:
     """What the pure code knows of a record."""
     return Read(place, record.offset, record.headers, record.value)
-
-
-async def stopped(consumer: Any) -> None:
-    """Stops a consumer, whatever state it is in."""
-    try:
-        async with asyncio.timeout(STOP_S), asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.stop())  # may end as if it were cancelled, half done
-    except* (TimeoutError, KafkaError, OSError):
-        pass  # nobody waits for it any more
-    finally:
-        await consumer._client.close()  # noqa: SLF001 - what stop() may have left open
 
 
 def _weight(read: Read) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from processor.failures import Retryable
 from processor.io.kafka import Partition
 from processor.io.postgres import Postgres
 from processor.places import Place
@@ -25,6 +26,8 @@ class Places:
         self._group = group
         self._owners: dict[Partition, str] = {}
         """Of lanes that began here."""
+        self._seen: dict[Partition, str] = {}
+        """Whose the place was that was asked for last."""
         self._new: dict[Partition, Place] = {}
         self._keeping = asyncio.Lock()
         """One call at a time: a later place is never followed by an earlier one."""
@@ -33,16 +36,22 @@ class Places:
         """The last one of whoever began there last.  Raises `Retryable`."""
         rows = await self._postgres.fetch("lane_place", self._group, *partition)
         if not rows:
+            self._seen.pop(partition, None)
             return None
         owner, *place = rows[0]
+        self._seen[partition] = owner
         new = self._new.get(partition)
         return new if new and owner == self._owners.get(partition) else Place(*place)
 
     async def take(self, partition: Partition, place: Place) -> None:
-        """A lane begins there: from now on what others tell of the partition counts no more.  Raises `Retryable`."""
-        owner = secrets.token_hex(8)
+        """A lane begins there: from now on what others tell of the partition counts no more.
+
+        Raises `Retryable`, also where another lane has begun there since `kept`: who was held up does not undo what came after.
+        """
+        owner, before = secrets.token_hex(8), self._seen.get(partition, "")
         row = self._group, *partition, owner, *structs.astuple(place)
-        await self._postgres.execute("take_lane_place", *row)
+        if not await self._postgres.fetch("take_lane_place", *row, before):
+            raise Retryable("postgres", "another lane has begun here meanwhile")
         self._owners[partition] = owner
         self._new.pop(partition, None)
 

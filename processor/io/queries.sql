@@ -9,10 +9,13 @@ SELECT owner, topic_identity, next_offset, last_offset, last_digest FROM lane_pl
 WHERE consumer_group = $1 AND topic = $2 AND partition = $3
 
 -- name: take_lane_place
+-- $9: who had it before; nothing where another lane has begun there meanwhile.
 INSERT INTO lane_places (consumer_group, topic, partition, owner, topic_identity, next_offset, last_offset, last_digest)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET owner = excluded.owner, topic_identity = excluded.topic_identity,
     next_offset = excluded.next_offset, last_offset = excluded.last_offset, last_digest = excluded.last_digest
+WHERE lane_places.owner = $9
+RETURNING owner
 
 -- name: keep_lane_places
 UPDATE lane_places l SET topic_identity = identity, next_offset = next, last_offset = last, last_digest = digest

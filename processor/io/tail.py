@@ -12,7 +12,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition, translated
-from processor.io.pages import placed, read_of, stopped
+from processor.io.kafka_reading import stopped
+from processor.io.pages import placed, read_of
 from processor.io.topic_ids import look
 from processor.pure.frames import Read
 from processor.pure.position import (

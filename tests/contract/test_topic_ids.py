@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from processor.io.kafka import Cluster
-from processor.io.pages import stopped
+from processor.io.kafka_reading import stopped
 from processor.io.topic_ids import look
 from processor.pure.position import NO_TOPIC, Topic
 from tests.harness import World

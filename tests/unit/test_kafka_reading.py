@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from processor.failures import Retryable
 from processor.io.kafka import Partition, translated
-from processor.io.kafka_past import next_timestamp
+from processor.io.kafka_reading import next_record
 
 PLACE = Partition("events.raw", 0)
 END = 9
@@ -45,12 +45,12 @@ class Answers:
 async def test_a_slow_broker_is_waited_for() -> None:
     """Two polls bring nothing, the third the record."""
     reader = Answers((5, []), (5, []), (6, [Read(1234)]))
-    assert await next_timestamp(reader, PLACE, END) == 1234
+    assert await next_record(reader, PLACE, END) == Read(1234)
 
 
 async def test_markers_alone_are_nothing() -> None:
     """The position passes the end without a record."""
-    assert await next_timestamp(Answers((5, []), (END, [])), PLACE, END) is None
+    assert await next_record(Answers((5, []), (END, [])), PLACE, END) is None
 
 
 async def test_a_broker_that_never_answers_is_no_empty_partition() -> None:
@@ -63,4 +63,4 @@ async def test_a_broker_that_never_answers_is_no_empty_partition() -> None:
 
     with pytest.raises(Retryable, match="no answer within"):
         async with translated(0.05):
-            await next_timestamp(Silent((5, [])), PLACE, END)
+            await next_record(Silent((5, [])), PLACE, END)
