@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from processor.failures import Retryable
 from processor.io.kafka import Partition
 from processor.io.places import Places
 from processor.io.postgres import Postgres
@@ -50,11 +51,30 @@ async def test_the_last_place_holds_whether_it_is_further_or_not(postgres: Postg
     assert kept == replace(HERE, next_offset=2)
 
 
+@pytest.mark.parametrize("free", [True, False])
+async def test_a_lane_that_was_held_up_takes_no_place_of_one_that_began_meanwhile(
+    postgres: Postgres, free: bool
+) -> None:
+    """It asks again, and then it may."""
+    late, other = Places(postgres, "group"), Places(postgres, "group")
+    if not free:
+        await other.take(FIRST, THERE)
+    await late.kept(FIRST)
+    await other.kept(FIRST)
+    await other.take(FIRST, HERE)
+    with pytest.raises(Retryable, match="another lane"):
+        await late.take(FIRST, THERE)
+    assert await late.kept(FIRST) == HERE
+    await late.take(FIRST, THERE)
+    assert await other.kept(FIRST) == THERE
+
+
 async def test_who_began_last_is_believed_and_nobody_before(postgres: Postgres) -> None:
     """However late a former lane tells what it did; not even its own worker believes it."""
     told, other = Places(postgres, "group"), Places(postgres, "group")
     await told.take(FIRST, THERE)
     told.reached(FIRST, HERE)
+    await other.kept(FIRST)
     await other.take(FIRST, THERE)
     assert await told.kept(FIRST) == THERE
     await told.keep()

@@ -206,6 +206,32 @@ async def test_a_log_that_ends_before_what_was_published_is_processed_from_its_g
     assert taken.offsets == [*range(25)]
 
 
+async def test_a_log_that_is_empty_is_gone_on_with_where_it_ends() -> None:
+    """Its records are all gone by age: there is nothing to repeat, and nothing to skip."""
+    broker = Broker(held=25)
+    async with running(broker):
+        await until(lambda: broker.committed == 25)
+    broker.committed, broker.start = 10, 25
+    async with running(broker) as lane:
+        await until(lambda: lane.idle)
+        assert lane.state.offset == 25
+
+
+async def test_a_lane_that_may_not_begin_leaves_its_place_as_it_was() -> None:
+    """What the log holds may be seen wrongly for a moment: then it goes on from there."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    known = dict(broker.places.known)
+    broker.committed, broker.start, broker.end = 10, 15, 20
+    async with running(broker, taken) as lane:
+        await until(lambda: lane.phase() == "stopped")
+        assert broker.places.known == known
+        broker.end = 30
+        await until(lambda: broker.committed == 30)
+    assert taken.offsets == [*range(30)]
+
+
 async def test_what_is_fetched_before_a_lane_has_sought_is_not_taken() -> None:
     """It is from wherever the consumer stood before, however long the lane takes to begin."""
     broker, taken = Broker(held=25), Taken()
