@@ -20,6 +20,8 @@ COUNTABLE = 1_000
 """Rows of the sources counted while their ingest waits: up to some ten milliseconds; more are counted after the merge."""
 CHUNK = 2_000
 """Rows of a chunk of a move, some 20 µs each on an idle server; the next merge of the org unit waits that long."""
+REST_S = 1.0
+"""Until more rows than that are counted: lanes build windows of what was merged again just now, and go first."""
 _DECISIONS = 10
 """Tries to record a decision while other merges of the org unit come in between."""
 
@@ -52,16 +54,20 @@ class Merged(Struct, frozen=True):
     """The message had been recorded before."""
 
 
-async def apply(postgres: Postgres, command: MergeCommand, countable: int = COUNTABLE) -> Merged:
+async def apply(
+    postgres: Postgres, command: MergeCommand, countable: int = COUNTABLE, rest_s: float = REST_S
+) -> Merged:
     """Merge or unmerge once for each message id; a repeated one finds what was recorded.
 
-    `countable` bounds the rows counted under locks.  Raises `Retryable`, also where ingest kept a bucket busy for 0.9 s.
+    `countable` bounds the rows counted under locks; more are counted after `rest_s`.  Raises `Retryable`, also where ingest kept a
+    bucket busy for 0.9 s.
     """
     logged = await _logged(postgres, command)
     repeated = logged is not None
     if logged is None:
         logged = await _recorded(postgres, command, countable)
     if logged["counting"] is not None:
+        await asyncio.sleep(rest_s)
         moved = await postgres.fetchval(
             "count_rows", command.org_unit, logged["counting"], logged["batch"]
         )
