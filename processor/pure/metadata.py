@@ -10,6 +10,7 @@ import orjson
 from msgspec.json import Encoder
 
 from processor.pure.faults import refuse, unstorable
+from processor.pure.jsontext import LARGEST_INTEGER, SMALLEST_INTEGER
 from processor.pure.types import Json
 
 LARGEST = 102_400
@@ -40,6 +41,7 @@ def check(value: object) -> Checked:
         return {}, b"{}", False
     if type(value) is not dict:
         refuse("wrong_type", "metadata must be an object.")
+    # Of integers here decoders see to it that they have 64 bits.
     if len(value) <= MOST_KEYS and _PLAIN.issuperset(map(type, value.values())):
         return value, _compact(value, _encode), False
     floats = _floats(value)
@@ -52,7 +54,7 @@ def check(value: object) -> Checked:
 
 
 def _floats(metadata: dict[str, Json]) -> list[float]:
-    """All floats, level by level; raises `Refused` for too many levels or keys."""
+    """All floats, level by level, and infinity for a number that cannot be kept; raises `Refused` for too many levels or keys."""
     level: list[Json] = [metadata]
     floats: list[float] = []
     depth = keys = 0
@@ -65,6 +67,7 @@ def _floats(metadata: dict[str, Json]) -> list[float]:
             refuse("too_many_keys", f"metadata has more than {MOST_KEYS} keys.")
         items = [item for node in level for item in _items(node)]
         floats += [item for item in items if type(item) is float]
+        floats += [math.inf for item in items if type(item) is int and not _fits(item)]
         level = [item for item in items if type(item) in _CONTAINERS]
     return floats
 
@@ -117,8 +120,14 @@ def _where(metadata: dict[str, Json], wrong: Callable[[Json], bool]) -> str | No
     return None
 
 
+def _fits(integer: int) -> bool:
+    return SMALLEST_INTEGER <= integer <= LARGEST_INTEGER
+
+
 def _unkept(value: Json) -> bool:
-    return type(value) is float and not math.isfinite(value)
+    return (type(value) is float and not math.isfinite(value)) or (
+        type(value) is int and not _fits(value)
+    )
 
 
 def _unstored(value: Json) -> bool:

@@ -1,15 +1,16 @@
 """Kafka records to events and merge commands.  Total: any bytes at all give a value, never an exception.
 
-The fast decoder may only accept.  What it refuses, and what it may have read differently, is read again by the exact one
-(`processor.pure.jsontext`), and both go through the same checks, so they can only differ in speed.
+The fast decoders may only accept.  What they refuse, and what they may have read differently, is read again by the exact one
+(`processor.pure.jsontext`), and all go through the same checks, so they can only differ in speed.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import orjson
-from msgspec import Struct
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder
 
 from processor.pure import jsontext, timestamps
 from processor.pure.faults import Fault, Refused, optional, refuse, rejected, required, text
@@ -39,6 +40,26 @@ MOST_SOURCES = 500
 _NOT_AN_OBJECT = Fault("parse", "not_an_object", "The value is not a JSON object.")
 _normalised = lru_cache(4096)(normalise_event_type)
 T = TypeVar("T")
+
+
+_Kept: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Value: TypeAlias = str | bool | _Kept | float | list[Any] | dict[str, Any] | None
+
+
+class _Plain(Struct, gc=False):
+    """A raw event that has everything; fields that nobody knows are passed over, their texts unseen."""
+
+    org_unit: str
+    id: str
+    lead_id: str
+    event_type: str
+    metadata: dict[str, _Value] | None = None
+    timestamp: str | None = None
+    created_at: str | None = None
+
+
+_decoded = Decoder(_Plain).decode
+_NOT_PLAIN = (DecodeError, UnicodeDecodeError, RecursionError, Refused)
 
 
 class Fields(Struct, frozen=True):
@@ -71,29 +92,37 @@ def parse(record: Record, max_future_ms: int) -> Event | Rejected:
 
 
 def _plain(record: Record, max_future_ms: int) -> Event | None:
-    """The event of a record that has everything and nothing unusual, at half the cost; None: `read` has to look at it."""
+    """The event of a record that has everything and nothing unusual, at a third of the cost; None: `read` has to look at it."""
     value, published_at = record.value, record.timestamp
     if value is None or published_at is None or published_at < 0 or jsontext.too_deep(value):
         return None
     try:
-        fields = orjson.loads(value)
-        org_unit, event_id, lead_id = fields["org_unit"], fields["id"], fields["lead_id"]
-        event_type, timed = fields["event_type"], fields.get("timestamp") is not None
-        at = fields["timestamp"] if timed else fields["created_at"]
-        texts = "".join((org_unit, event_id, lead_id, event_type, at))
-        metadata, compact, doubtful = check(fields.get("metadata"))
-    except (orjson.JSONDecodeError, KeyError, TypeError, Refused):
+        fields = _decoded(value)
+        metadata, compact, doubtful = check(fields.metadata)
+        simple = value.isascii() and b"\\" not in value
+        if doubtful or not (simple or _all_ascii(value, fields)):
+            return None
+    except _NOT_PLAIN:
         return None
-    if doubtful or not texts.isascii() or "\0" in texts:
-        return None
+    org_unit, event_id, lead_id = fields.org_unit, fields.id, fields.lead_id
+    event_type = fields.event_type
     if not (0 < len(org_unit) <= LONGEST_ORG_UNIT and 0 < len(event_type) <= LONGEST_EVENT_TYPE):
         return None
-    occurred_at, name = timestamps.from_text(at), _normalised(event_type)
+    at = fields.created_at if fields.timestamp is None else fields.timestamp
+    occurred_at = None if at is None else timestamps.from_text(at)
+    name = _normalised(event_type)
     if occurred_at is None or not name or occurred_at > published_at + max_future_ms:
         return None
     if not (0 < len(event_id) <= LONGEST_ID and 0 < len(lead_id) <= LONGEST_ID):
         return None
     return Event(record, org_unit, event_id, lead_id, name, metadata, compact, occurred_at)
+
+
+def _all_ascii(value: bytes, fields: _Plain) -> bool:
+    """Whether texts that have rules are ASCII without NUL; raises `UnicodeDecodeError` for a value that is no UTF-8."""
+    value.decode()  # texts of unknown fields, too
+    texts = f"{fields.org_unit}{fields.id}{fields.lead_id}{fields.event_type}{fields.timestamp}{fields.created_at}"
+    return texts.isascii() and "\0" not in texts
 
 
 def read(value: bytes | None) -> Fields | Fault:

@@ -138,11 +138,12 @@ TIMES: tuple[Any, ...] = (
     0,
     [],
 )
-METADATA: tuple[Any, ...] = ({}, {"a": [1, {"b": None}]}, {"a": 0.5}, {"a": -0.0}, {"a": 2.0**63}, {"a": 2**64}, {"a": "\0"}, {"a": '"\\'}, {"a": "é\x7f\x1f"}, {"a": "\ud800"}, {str(n): n for n in range(1001)}, None, [], 1)  # fmt: skip
+METADATA: tuple[Any, ...] = ({}, {"a": [1, {"b": None}]}, {"a": 0.5}, {"a": -0.0}, {"a": 2.0**63}, {"a": 2**64 - 1}, {"a": 2**64}, {"a": [2**63, -(2**63)]}, {"a": [2**64]}, {"a": {"b": -(2**63) - 1}}, {"a": "\0"}, {"a": '"\\'}, {"a": "é\x7f\x1f"}, {"a": "\ud800"}, {str(n): n for n in range(1001)}, None, [], 1)  # fmt: skip
 ODD: tuple[dict[str, Any], ...] = (
     *({name: text} for name in ("org_unit", "id", "lead_id", "event_type") for text in TEXTS),
     *({"timestamp": one, "created_at": other} for one in TIMES for other in TIMES),
     *({"metadata": one} for one in METADATA),
+    *({"unknown": one} for one in (*TEXTS, *METADATA)),
 )
 
 
@@ -158,3 +159,14 @@ def test_events_that_have_everything_are_read_as_all_others(
     if isinstance(found, Event):
         assert isinstance(proper, Fields)
         assert found.metadata_json == proper.metadata_json
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=2))
+def test_a_damaged_event_that_has_everything_is_read_as_the_oracle_reads_it(
+    place: int, damage: bytes
+) -> None:
+    """Texts of fields that nobody knows included, which nobody looks at otherwise."""
+    value = json.dumps(COMPLETE | {"unknown": ["text", {"é": "é"}]}, ensure_ascii=False).encode()
+    at = place % len(value)
+    agree(value[:at] + damage + value[at + 1 :])
