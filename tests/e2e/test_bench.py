@@ -1,6 +1,8 @@
 """`processor bench` on real servers: the worker is right, and whoever is not is found out."""
 
 import secrets
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,3 +48,16 @@ async def test_a_contender_that_ends_by_itself_is_a_failure_that_says_what_it_wr
     broken = replace(EXACTLY_ONCE, environment={"FILTER_ORDER": "sideways"})
     with pytest.raises(Failure, match="FILTER_ORDER"):
         await bench.rounds((broken,), 1)
+
+
+def test_each_step_of_a_worker_is_told_with_its_share() -> None:
+    """Of all that a batch takes, and what they are together."""
+    command = [sys.executable, "-m", "tests.bench", "steps", "--events", "6000"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    steps = {
+        name.strip(): float(micros)
+        for _, name, micros, *_ in (line.split("|") for line in told[2:])
+    }
+    whole = steps.pop("all")
+    assert {"parse", "triage", "decide", "enriched messages"} < steps.keys()
+    assert sum(steps.values()) == pytest.approx(whole, abs=0.1)
