@@ -5,7 +5,7 @@ another one.  Readers see the merged view from its commit on by reading a lead's
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -20,8 +20,10 @@ COUNTABLE = 1_000
 """Rows of the sources counted while their ingest waits: up to some ten milliseconds; more are counted after the merge."""
 CHUNK = 2_000
 """Rows of a chunk of a move, some 20 µs each on an idle server; the next merge of the org unit waits that long."""
+COUNTED_AT_ONCE = 50_000
+"""Rows counted right after the merge, some 50 milliseconds; more are counted after a rest."""
 REST_S = 1.0
-"""Until more rows than that are counted: lanes build windows of what was merged again just now, and go first."""
+"""Lanes build windows of what was merged again just now, and go first."""
 _DECISIONS = 10
 """Tries to record a decision while other merges of the org unit come in between."""
 
@@ -54,26 +56,30 @@ class Merged(Struct, frozen=True):
     """The message had been recorded before."""
 
 
-async def apply(
-    postgres: Postgres, command: MergeCommand, countable: int = COUNTABLE, rest_s: float = REST_S
-) -> Merged:
+async def apply(postgres: Postgres, command: MergeCommand, countable: int = COUNTABLE) -> Merged:
     """Merge or unmerge once for each message id; a repeated one finds what was recorded.
 
-    `countable` bounds the rows counted under locks; more are counted after `rest_s`.  Raises `Retryable`, also where ingest kept a
-    bucket busy for 0.9 s.
+    `countable` bounds the rows counted under locks.  Raises `Retryable`, also where ingest kept a bucket busy for 0.9 s.
     """
     logged = await _logged(postgres, command)
     repeated = logged is not None
     if logged is None:
         logged = await _recorded(postgres, command, countable)
     if logged["counting"] is not None:
-        await asyncio.sleep(rest_s)
-        moved = await postgres.fetchval(
-            "count_rows", command.org_unit, logged["counting"], logged["batch"]
-        )
+        moved = await _counted(postgres, command.org_unit, logged["counting"], logged["batch"])
         await postgres.execute("record_merge_event", logged["id"], _fields(command), moved)
         logged = await _logged(postgres, command)
     return _merged(command, logged, repeated=repeated)
+
+
+async def _counted(postgres: Postgres, org_unit: str, leads: Sequence[str], batch: int) -> int:
+    """How many rows of the leads were recorded before a batch."""
+    few: int = await postgres.fetchval("count_rows", org_unit, leads, batch, COUNTED_AT_ONCE)
+    if few < COUNTED_AT_ONCE:
+        return few
+    await asyncio.sleep(REST_S)
+    every: int = await postgres.fetchval("count_rows", org_unit, leads, batch, None)
+    return every
 
 
 async def move_step(postgres: Postgres, limit: int = CHUNK) -> int | None:

@@ -147,7 +147,7 @@ LEFT JOIN merge_edges e ON e.org_unit = $1 AND e.removed_by IS NULL AND e.source
 SELECT record_merge($1, $2, $3, $4)
 
 -- name: count_rows
-SELECT count_rows($1, $2, $3, NULL)
+SELECT count_rows($1, $2, $3, $4)
 
 -- name: record_merge_event
 SELECT record_merge_event($1, $2, $3)

@@ -88,10 +88,10 @@ async def test_a_redelivered_message_gives_its_event_again_and_does_nothing(
     """M5, also when others were merged since: it is published under the survivor of then."""
     await people.ingest(("a", "A"))
     command = people.command("B", "A")
-    first = await merges.apply(people.postgres, command, countable, 0.0)
+    first = await merges.apply(people.postgres, command, countable)
     await people.merge("C", "B")
     before = await people.everything()
-    again = await merges.apply(people.postgres, command, countable, 0.0)
+    again = await merges.apply(people.postgres, command, countable)
     assert await people.everything() == before
     assert again.repeated
     assert first.event is not None
@@ -112,7 +112,7 @@ async def test_events_moved_is_what_the_sources_whole_classes_had(
     await people.ingest(("a2", "A"))
     await people.pool.execute("UPDATE events SET deleted_at = now() WHERE id = 'b1'")
     command = people.command("T", "A", "B", "A")
-    done = await merges.apply(people.postgres, command, countable, 0.0)
+    done = await merges.apply(people.postgres, command, countable)
     assert done.events_moved == 5  # a, a2, b1, b2 and the merge of A into B
     assert done.event is not None
     assert done.event.metadata["events_moved"] == 5

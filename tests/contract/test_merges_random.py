@@ -56,7 +56,7 @@ async def _merge(people: People, chance: random.Random) -> None:
             command = replace(command, kind="unmerge")
         countable = chance.choice((-1, merges.COUNTABLE))
         for _ in range(chance.choice((1, 1, 2))):
-            await again(partial(merges.apply, people.postgres, command, countable, 0.0))
+            await again(partial(merges.apply, people.postgres, command, countable))
 
 
 async def _move(people: People) -> None:
