@@ -78,7 +78,7 @@ async def million(field: Field) -> Bitten:
     field.heal()
     assert joined < PAUSE_S, f"a lane paused for {joined:.1f} s"
     assert await field.ask(STRANDED, ORG_UNIT, BEFORE) == 0
-    moved, parted = await field.metric(MOVED), await _longest_pause(field)
+    moved, parted = int(await field.metric(MOVED)), await _longest_pause(field)
     return Bitten(
         moved,
         f"rows moved; longest pause of a lane: merged {joined:.2f} s, windows lost and parted {parted:.2f} s",
