@@ -33,8 +33,8 @@ BEHIND_MS = 600_000
 """Event time follows the clock this far behind at most, and runs slower than it at any rate up to 500 a second."""
 SETTLED = 0.6
 """Of the run: from then on filters stay, and every verdict is recounted."""
-BACKLOG = 60_000
-"""Events that are there at once before anything is sampled."""
+BACKLOG, WAVES = 120_000, 2
+"""Events before anything is sampled, a half of them at once."""
 WORKED_OFF_S = 120.0
 COUNTED_S = 120.0
 BOUNDS = {
@@ -81,9 +81,11 @@ class Soak:
         for server in SERVERS:
             await field.through(server)
         field.environment["TUNING"] = "product"
-        first, *_ = await field.start(3)
+        (first,) = await field.start()
+        await self._worked_off()
         async with beside(field) as others:
-            await self._warmed()
+            await harness.until(self._counted, COUNTED_S)
+            await field.start(2)
             strikes = Strikes(field, {"lasting worker": first, **others})
             async with (
                 visiting(field, others["api"]) as visitor,
@@ -95,14 +97,18 @@ class Soak:
             field.heal()
             return samples, await self._wrong(samples, strikes, visitor)
 
-    async def _warmed(self) -> None:
-        """What a process held of full batches its allocator keeps; sooner or later a fault makes it hold some."""
-        await self.field.send(BACKLOG, rate=0)
+    async def _worked_off(self) -> None:
+        """By one worker, and then by the engagement service at once.
+
+        What a process held of full batches its allocator keeps, and sooner or later faults leave it all the lanes with all they can hold.
+        """
 
         async def worked_off() -> bool:
             return await self.field.lag() == 0
 
-        await harness.until(worked_off, WORKED_OFF_S)
+        for _ in range(WAVES):
+            await self.field.send(BACKLOG // WAVES, rate=0)
+            await harness.until(worked_off, WORKED_OFF_S)
 
     async def _struck(self, strikes: Strikes, samples: Samples) -> None:
         """Merges and filters change right before a fault, so that it strikes in the middle of them."""
@@ -149,14 +155,14 @@ class Soak:
         return [*self._broken, *held, *late, *strikes.unasked(), *visitor.wrong(), *grown]
 
     async def _uncounted(self) -> int:
-        async def counted() -> bool:
-            return not await self.field.ask(ORGANIC)
-
         try:
-            await harness.until(counted, COUNTED_S)
+            await harness.until(self._counted, COUNTED_S)
         except AssertionError:
             return int(await self.field.ask(ORGANIC))
         return 0
+
+    async def _counted(self) -> bool:
+        return not await self.field.ask(ORGANIC)
 
     def _judge(self, samples: Samples) -> None:
         """Of the processes that are in every sample."""
