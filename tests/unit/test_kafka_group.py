@@ -11,12 +11,15 @@ from processor.io.kafka import Cluster, Partition
 from processor.io.kafka_group import Group
 from processor.pure.types import Record
 from processor.settings import Settings
+from tests.unit.simulation.clients import Connections
 
 SOUGHT, NEW, GONE = (Partition("events.raw", number) for number in range(3))
 
 
 class Consumer:
     """Each fetch finds no offset in the next partition; then nothing comes any more."""
+
+    _client = Connections()
 
     def __init__(self, *without: Partition) -> None:
         self._without = list(without)

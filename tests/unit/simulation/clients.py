@@ -22,8 +22,17 @@ SIZES = (1, 3, 10, 40)
 """Records of a fetch."""
 
 
+class Connections:
+    """What a client of aiokafka has beneath it."""
+
+    async def close(self) -> None:
+        """At once."""
+
+
 class Consumer:
     """A member of the group as aiokafka is one, but less kind: what it loses is lost before its listener hears of it."""
+
+    _client = Connections()
 
     def __init__(self, stage: Stage, broker: Broker, process: Process, *, fenced: bool) -> None:
         self.stage = stage
@@ -180,6 +189,8 @@ class Consumer:
 class Reader:
     """Looks at single records, which never change."""
 
+    _client = Connections()
+
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._at = 0
@@ -194,9 +205,15 @@ class Reader:
         """Where it reads."""
         self._at = offset
 
-    async def getone(self, partition: Partition) -> Record:
-        """The record there."""
-        return self._broker.logs[partition][self._at]
+    async def getmany(
+        self, partition: Partition, *, timeout_ms: int, max_records: int
+    ) -> dict[Partition, Sequence[Record]]:
+        """The records from there on."""
+        return {partition: self._broker.logs[partition][self._at : self._at + max_records]}
+
+    async def position(self, _: Partition) -> int:
+        """Where it stands."""
+        return self._at
 
     async def stop(self) -> None:
         """Disconnects."""
