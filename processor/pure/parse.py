@@ -92,7 +92,7 @@ def parse(record: Record, max_future_ms: int) -> Event | Rejected:
 
 
 def _plain(record: Record, max_future_ms: int) -> Event | None:
-    """The event of a record that has everything and nothing unusual, at a third of the cost; None: `read` has to look at it."""
+    """The event of a record that has everything and nothing unusual, at half the cost; None: `read` has to look at it."""
     value, published_at = record.value, record.timestamp
     if value is None or published_at is None or published_at < 0 or jsontext.too_deep(value):
         return None

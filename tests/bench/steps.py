@@ -16,6 +16,7 @@ from msgspec import msgpack
 
 from processor import bench
 from processor.bench.traffic import filters
+from processor.io.kafka_batches import _append
 from processor.io.store import _columns
 from processor.io.windows import _CALM
 from processor.io.windows_packed import Packed, additions, packed, questions
@@ -123,12 +124,7 @@ def _told(request: Any) -> bytes:
 def _appended(messages: Sequence[Message]) -> BatchBuilder:
     batch = BatchBuilder(1 << 21, 0, is_transactional=1)
     for message in messages:
-        batch.append(
-            timestamp=message.timestamp,
-            key=message.key,
-            value=message.value,
-            headers=list(message.headers),
-        )
+        _append(batch, message)
     return batch
 
 
