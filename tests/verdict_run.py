@@ -96,7 +96,7 @@ class Run:
         ]
 
     async def settled(self, seconds: float = 150) -> None:
-        """Returns when the group has committed everything sent."""
+        """Returns when the group has committed everything sent, and no rows are left to be moved by merges."""
         ends: dict[TopicPartition, int] = {}
         for message in self.sent:
             ends[TopicPartition(message.topic, message.partition)] = message.offset + 1
@@ -113,13 +113,18 @@ class Run:
                 for worker in self.workers:
                     assert worker.running, worker.output[-4000:]
                 found = {tp: await consumer.committed(tp) or 0 for tp in ends}
-                return all(found[tp] >= end for tp, end in ends.items())
+                return all(found[tp] >= end for tp, end in ends.items()) and await self._moved()
 
             await harness.until(done, seconds)
         except AssertionError as late:
             raise AssertionError("\n".join(w.output[-2000:] for w in self.workers)) from late
         finally:
             await consumer.stop()
+
+    async def _moved(self) -> bool:
+        async with self._database() as database:
+            left: int = await database.fetchval("SELECT count(*) FROM lead_moves")
+        return left == 0
 
     async def rows(self) -> list[dict[str, Any]]:
         """All stored rows, JSON as Python values."""
