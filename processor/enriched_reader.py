@@ -5,6 +5,7 @@ to Postgres with what was counted, and every assignment begins there.  Records c
 none is left out unseen, whatever a rebalance does to Faust's buffers.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,6 +29,8 @@ from processor.pure.position import NO_TOPIC
 BATCH = 500
 BATCH_S = 0.1
 ANSWER_S = 5.0
+HELD_S = 60.0
+AGAIN_S = 0.5
 _BUFFERED = 1_000
 _UNKNOWN = 2**63 - 1
 """Of the record before the first one that is fetched from a place nobody chose."""
@@ -45,6 +48,14 @@ class Counting(Protocol):
 
     def fail(self, error: Exception) -> None:
         """Going on would be wrong."""
+
+
+class Extent(Struct, frozen=True):
+    """What a partition holds, and of which topic."""
+
+    topic_id: bytes
+    begin: int
+    end: int
 
 
 class _Thread(AIOKafkaConsumerThread):
@@ -129,31 +140,38 @@ class _Consumer(Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Where each partition goes on; from the beginning where it never began."""
-        own = self.assignment()
-        if not own:
+        held = await self._held()
+        if not held:
             return {}
         counting = cast("Reader", self.app).counting
-        self.topic_read = await self.topic_id()
-        begins = await self.earliest_offsets(*own)
-        ends = await self.highwaters(*own)
-        known = await counting.opened(self.topic_read, {tp.partition: begins[tp] for tp in own})
+        begins = {tp.partition: extent.begin for tp, extent in held.items()}
+        known = await counting.opened(self.topic_read, begins)
         try:
-            for tp in own:
-                _look(tp, known[tp.partition], Extent(self.topic_read, begins[tp], ends[tp]))
+            for tp, extent in held.items():
+                _look(tp, known[tp.partition], extent)
         except Stopped as stopped:
             counting.fail(stopped)
             raise
-        places = {tp: known[tp.partition].offset for tp in own}
+        places = {tp: known[tp.partition].offset for tp in held}
         await self.seek_wait(places)
         return places
 
-
-class Extent(Struct, frozen=True):
-    """What a partition holds, and of which topic."""
-
-    topic_id: bytes
-    begin: int
-    end: int
+    async def _held(self) -> Mapping[TP, Extent]:
+        """What the topic holds of each partition assigned; asks again while Kafka is away, since an error here may make Faust hang."""
+        clock = asyncio.get_running_loop().time
+        patient_until = clock() + HELD_S
+        while own := self.assignment():
+            try:
+                async with translated(ANSWER_S):
+                    self.topic_read = await self.topic_id()
+                    begins = await self.earliest_offsets(*own)
+                    ends = await self.highwaters(*own)
+                return {tp: Extent(self.topic_read, begins[tp], ends[tp]) for tp in own}
+            except Retryable:
+                if clock() > patient_until:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+        return {}
 
 
 def _look(tp: TP, place: Place, extent: Extent) -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
 from processor import telemetry
 from processor.engagement import Engagement, rules
@@ -125,6 +126,30 @@ async def test_a_membership_that_faust_has_given_up_is_followed_by_another(
     await first.crash(RuntimeError("for the test"))
     await until(lambda: service._reader not in {None, first} and not service.unready(), 30)
     await more(world, "second", 200)
+
+
+async def test_a_kafka_that_is_silent_during_a_rebalance_is_asked_again(
+    world: World, service: Engagement
+) -> None:
+    """The membership outlives it: an error there may keep Faust from ending, and so the process from going on."""
+    await more(world, "first", 100)
+    first = joined(service)
+    consumer = cast("Any", first.consumer)
+    ask, silent = consumer.earliest_offsets, [KafkaTimeoutError("for the test")] * 2
+
+    async def asked(*partitions: object) -> Mapping[object, int]:
+        if silent:
+            raise silent.pop()
+        found: Mapping[object, int] = await ask(*partitions)
+        return found
+
+    consumer.earliest_offsets = asked
+    async with running(world) as (second, code):
+        await until(lambda: not silent and not second.unready() and not service.unready(), 30)
+        await more(world, "second", 200)
+        assert joined(service) is first
+        second.stop()
+        assert await code == 0
 
 
 async def test_a_topic_that_is_created_again_meanwhile_ends_the_membership(world: World) -> None:

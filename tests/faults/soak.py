@@ -20,6 +20,7 @@ from tests import harness
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.history import FILTERS, ORG_UNITS, Load, Mix
 from tests.faults.matrix import field_of
+from tests.faults.promise import Promise
 from tests.faults.servers import FaultStack
 from tests.faults.soak_beside import Visitor, beside, visiting
 from tests.faults.soak_chart import drawn
@@ -31,6 +32,8 @@ LEADS = 300
 STEP_MS = 2
 BEHIND_MS = 600_000
 """Event time follows the clock this far behind at most, and runs slower than it at any rate up to 500 a second."""
+LATENESS_S = 120
+"""What windows hold, and what building them again takes, is the same from the backlog on."""
 SETTLED = 0.6
 """Of the run: from then on filters stay, and every verdict is recounted."""
 BACKLOG, WAVES = 120_000, 2
@@ -80,7 +83,13 @@ class Soak:
         field.load = Steady(field.seed, PARTITIONS)
         for server in SERVERS:
             await field.through(server)
-        field.environment["TUNING"] = "product"
+        lateness = f"{LATENESS_S}s"
+        field.environment |= {
+            "TUNING": "product",
+            "ALLOWED_LATENESS": lateness,
+            "MAX_FUTURE": lateness,
+        }
+        field.promise = Promise(lateness_ms=LATENESS_S * 1_000)
         (first,) = await field.start()
         await self._worked_off()
         async with beside(field) as others:
