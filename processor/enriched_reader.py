@@ -28,6 +28,8 @@ from processor.pure.position import NO_TOPIC
 
 BATCH = 500
 BATCH_S = 0.1
+FETCHED_BYTES = 256 << 10
+"""Of a partition at once.  Faust makes messages of all it gets before it waits for anybody."""
 ANSWER_S = 5.0
 HELD_S = 60.0
 AGAIN_S = 0.5
@@ -68,7 +70,7 @@ class _Thread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Transport) -> Any:
         """Faust's own would read messages of aborted transactions."""
         reader = cast("Reader", self.app)
-        return reader.cluster.member(reader.conf.id)
+        return reader.cluster.member(reader.conf.id, FETCHED_BYTES)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """What is fetched from now on, until the next seek, comes after who knows what."""

@@ -92,10 +92,10 @@ class Cluster:
 
         An offset outside the log is an error: where to go on is an operator's choice.
         """
-        return self.member(self.settings.consumer_group)
+        return self.member(self.settings.consumer_group, self.tuning.partition_fetch_bytes)
 
-    def member(self, group: str) -> AIOKafkaConsumer:
-        """As `consumer`, of any group; it reads committed messages alone."""
+    def member(self, group: str, partition_bytes: int) -> AIOKafkaConsumer:
+        """As `consumer`, of any group; it reads committed messages alone, and so many bytes of a partition at once."""
         tuning = self.tuning
         return self._reading(
             group_id=group,
@@ -106,8 +106,8 @@ class Cluster:
             request_timeout_ms=tuning.rebalance_ms + 10_000,
             retry_backoff_ms=50,
             metadata_max_age_ms=tuning.metadata_ms,
-            max_partition_fetch_bytes=tuning.partition_fetch_bytes,
-            fetch_max_bytes=tuning.partition_fetch_bytes * 8,
+            max_partition_fetch_bytes=partition_bytes,
+            fetch_max_bytes=partition_bytes * 8,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
 

@@ -210,22 +210,29 @@ class Field:
         return sum(worker.output.count(wanted) for worker in self.workers)
 
     async def settle(self, seconds: float = DRAIN_S) -> Evidence:
-        """Drains, and takes the evidence; what is not drained in time is a violation, not an error."""
+        """Drains, and takes the evidence."""
+        return await self.evidence(await self.drained(seconds))
+
+    async def drained(self, seconds: float = DRAIN_S) -> float:
+        """Seconds from the heal until everything is done; what is not done in time is a violation, not an error."""
         self.healed = self.healed or time.monotonic()
         ends = self.history.ends()
 
-        async def drained() -> bool:
+        async def committed_all() -> bool:
             self._weigh()
             found = await committed(self.world, ends)
             return all(found[lane] >= end for lane, end in ends.items())
 
         with suppress(AssertionError):  # I7 says which lanes
-            await harness.until(drained, seconds)
+            await harness.until(committed_all, seconds)
             await harness.until(self._moved, seconds)
-        recovery = time.monotonic() - self.healed
+        return time.monotonic() - self.healed
+
+    async def evidence(self, recovery_s: float) -> Evidence:
+        """Of all that was done; of a long run it holds up this process, and so its proxies."""
         await self._visible()
         evidence = await collect(self.world, self.history)
-        evidence.recovery_s, evidence.most_rss_mb = recovery, self.most_rss_mb
+        evidence.recovery_s, evidence.most_rss_mb = recovery_s, self.most_rss_mb
         return evidence
 
     async def verdict(self) -> tuple[Evidence, list[Violation]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from processor.io.kafka import quietly
 from tests import harness
+from tests.faults.checker import check
 from tests.faults.field import PARTITIONS, Field
 from tests.faults.history import FILTERS, ORG_UNITS, Load, Mix
 from tests.faults.matrix import field_of
@@ -149,8 +150,11 @@ class Soak:
         await self.field.merge(org_unit, target, source)
 
     async def _wrong(self, samples: Samples, strikes: Strikes, visitor: Visitor) -> list[str]:
-        _, violations = await self.field.verdict()
+        recovery_s = await self.field.drained()
         uncounted = await self._uncounted()
+        unasked = strikes.unasked()  # taking the evidence holds up all connections for a minute
+        evidence = await self.field.evidence(recovery_s)
+        violations = check(self.field.history, evidence, self.field.promise)
         self._judge(samples)
         self.answers = visitor.answers
         grown = [
@@ -161,7 +165,7 @@ class Soak:
         ]
         late = [f"{uncounted} organic events are not counted"] if uncounted else []
         held = [f"{invariant}: {text}" for invariant, text in violations]
-        return [*self._broken, *held, *late, *strikes.unasked(), *visitor.wrong(), *grown]
+        return [*self._broken, *held, *late, *unasked, *visitor.wrong(), *grown]
 
     async def _uncounted(self) -> int:
         try:
