@@ -51,3 +51,20 @@ async def test_the_past_is_found_by_lead_and_time_also_by_a_plan_for_a_small_tab
     for _, index, condition in looks:
         time = index in {"events_by_lead", "events_exceeding"} and "(lead_id = " in condition
         assert time or (index == "events_pkey" and "(id >= " in condition), plan
+
+
+async def test_ids_that_come_again_are_found_by_their_keys_also_in_a_session_that_began_with_nothing(
+    database: str,
+) -> None:
+    """To an empty table the index of leads is as good: each id would cost a look at the whole org unit from then on."""
+    connection = await asyncpg.connect(database)
+    ask = "SELECT cardinality(known_events(ARRAY[1, 2], ARRAY['acme', 'acme'], ARRAY['evt-1', 'evt-100']))"
+    for _ in range(10):
+        assert await connection.fetchval(ask) is None
+    await connection.execute(FIRST_EVENTS)
+    for _ in range(10):
+        assert await connection.fetchval(ask) == 2
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'events' AND indexrelname <> 'events_pkey'"
+    assert await connection.fetchval(read) == 0
+    await connection.close()

@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from processor.failures import StartRefused
+from processor.failures import Retryable, StartRefused
 from processor.io import merges, purge
 from processor.io.postgres import Postgres
 from processor.io.store import Events
@@ -88,18 +90,34 @@ async def test_whatever_is_purged_listings_are_what_the_rows_say(
     await api.close()
 
 
-@pytest.mark.parametrize(
-    "place", [("events", "WHEN (NEW.id = 'new')"), ("lanes", "")], ids=["insert", "answer"]
-)
-async def test_an_id_that_is_purged_while_it_comes_again_is_purged_after_it(
-    people: People, place: tuple[str, str]
-) -> None:
-    """The batch found its row, and answers with it; whoever comes later is new."""
-    events = [replace(one, lead_id="a") for one in some_events(people, random.Random(1), IDS)]
-    await ingest(people, events[:1])
-    await people.pool.execute(WAITS % place)
+async def test_an_id_that_is_purged_while_it_comes_again_is_recorded_anew(people: People) -> None:
+    """Its row is there when the batch is inserted, and gone before it is read: no event is taken for new that has no row."""
+    await ingest(people, again(people)[:1])
+    await people.pool.execute(WAITS % ("events", "WHEN (NEW.id = 'new')"))
     store = Events(people.postgres)
-    rulings = [ruling(event, Root("a", 0)) for event in events]
+    rulings = [ruling(event, Root("a", 0)) for event in again(people)]
+    async with asyncio.TaskGroup() as tasks:
+        async with people.open() as holder:
+            await holder.execute("SELECT pg_advisory_xact_lock(1, 1)")
+            recording = tasks.create_task(_fails(store.record(rulings, 1)))
+            await people.someone_waits()
+            assert await purged(people.postgres, order(FUTURE)) == 1
+        assert "purged meanwhile" in await recording
+    assert await ids(people) == set()
+    answer = await store.record(rulings, 1)
+    assert isinstance(answer, Recorded)
+    assert not answer.known
+    assert await ids(people) == set(IDS)
+
+
+async def test_an_id_that_is_purged_once_it_was_read_is_purged_after_the_batch(
+    people: People,
+) -> None:
+    """The batch answers with the row it found; whoever comes later is new."""
+    await ingest(people, again(people)[:1])
+    await people.pool.execute(WAITS % ("lanes", ""))
+    store = Events(people.postgres)
+    rulings = [ruling(event, Root("a", 0)) for event in again(people)]
     async with asyncio.TaskGroup() as tasks:
         async with people.open() as holder:
             await holder.execute("SELECT pg_advisory_xact_lock(1, 1)")
@@ -109,11 +127,18 @@ async def test_an_id_that_is_purged_while_it_comes_again_is_purged_after_it(
         found = await recording
     assert isinstance(found, Recorded)
     assert [*found.known] == [0]
-    assert await ids(people) == {*IDS[1:]}
-    again = await store.record(rulings, 1)
-    assert isinstance(again, Recorded)
-    assert 0 not in again.known
-    assert await ids(people) == set(IDS)
+    assert await ids(people) == {"new"}
+
+
+def again(people: People) -> list[Event]:
+    """The events of `IDS`."""
+    return [replace(one, lead_id="a") for one in some_events(people, random.Random(1), IDS)]
+
+
+async def _fails(call: Coroutine[Any, Any, object]) -> str:
+    with pytest.raises(Retryable) as caught:
+        await call
+    return str(caught.value)
 
 
 async def _disturb(people: People, chance: random.Random, events: list[Event]) -> None:

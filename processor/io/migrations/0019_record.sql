@@ -1,16 +1,46 @@
 -- compatible: 5
--- What is stored of some ids, each with its place among them.  The settings make it look for them by key, however old the statistics are.
-CREATE FUNCTION known_events(p_org text[], p_id text[]) RETURNS TABLE (n bigint, e events)
+-- What is stored of ids that come again.
+CREATE TYPE known_event AS (
+    n                  bigint,                        -- which of those that were asked for
+    lead_id            text,                          -- as the event named it
+    event_type         text,
+    suppression_reason text,
+    suppressed_by      jsonb,
+    occurred_at        timestamptz,
+    received_at        timestamptz,
+    source_topic       text,
+    source_partition   integer,
+    source_offset      bigint,
+    source_timestamp   bigint,
+    deleted            boolean,
+    batch              bigint,
+    rules              bigint,
+    counted            boolean,
+    exceeded           jsonb
+);
+
+-- Looks for each id by its key, as an order of ids, which the key alone has: while the table is small, and in plans that are kept from
+-- then on, every index that begins with the org unit looks as good, and each id would cost a look at the whole org unit.
+CREATE FUNCTION known_events(p_numbers bigint[], p_orgs text[], p_ids text[]) RETURNS known_event[]
 LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $$
-#variable_conflict use_column
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off
+SET enable_sort = off AS $$
 BEGIN
-    RETURN QUERY
-    SELECT u.n, e FROM unnest(p_org, p_id) WITH ORDINALITY AS u (org, id, n) JOIN events e ON e.org_unit = u.org AND e.id = u.id;
+    RETURN (
+        SELECT array_agg(ROW(
+            u.n, e.lead_id, e.event_type, e.suppression_reason, e.suppressed_by, e.occurred_at, e.received_at, e.source_topic,
+            e.source_partition, e.source_offset, e.source_timestamp, e.deleted, e.batch, e.rules, e.counted, e.exceeded)::known_event)
+        FROM unnest(p_numbers, p_orgs, p_ids) AS u (n, org, id)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(original_lead_id, lead_id) AS lead_id, event_type, suppression_reason, suppressed_by, occurred_at,
+                received_at, source_topic, source_partition, source_offset, source_timestamp, deleted_at IS NOT NULL AS deleted,
+                batch, rules, counted, exceeded
+            FROM events WHERE org_unit = u.org AND id >= u.id AND id <= u.id ORDER BY id LIMIT 1
+        ) e
+    );
 END $$;
 
--- As before (0012_record.sql), but known ids are looked for first, and what is inserted then are new rows alone: an insert that may meet
--- a row writes twice.  Where another lane stores one of the ids in between, it begins again.
+-- As before (0012_record.sql), but known rows are looked for once, and by their keys.
 CREATE OR REPLACE FUNCTION record_rulings(
     p_topic text, p_partition integer, p_rules bigint, p_newest bigint,
     p_separator text, p_org text, p_id text, p_raw text, p_type text, p_metadata text,
@@ -32,8 +62,10 @@ DECLARE
     v_wrong    jsonb;
     v_batch    bigint;
     v_now      timestamptz;
-    v_known    bigint[];
-    v_rows     events[];
+    v_numbers  bigint[];
+    v_orgs     text[];
+    v_ids      text[];
+    v_known    known_event[];
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(7701, 0);
     FOR v_bucket IN
@@ -60,46 +92,45 @@ BEGIN
 
     v_batch := nextval('batches');
     v_now := date_trunc('milliseconds', clock_timestamp());
-    LOOP
-        SELECT array_agg(k.n), array_agg(k.e) INTO v_known, v_rows FROM known_events(v_org, v_id) AS k;
+    WITH stored AS (
+        INSERT INTO events (
+            org_unit, id, lead_id, original_lead_id, event_type, metadata, suppression_reason, suppressed_by, occurred_at,
+            received_at, source_topic, source_partition, source_offset, source_timestamp, batch, rules, counted, exceeded)
+        SELECT org, id, coalesce(m.root, raw), CASE WHEN m.root <> raw THEN raw END, type, metadata::jsonb, x.reason, x.by,
+            ms_event(occurred), v_now, p_topic, p_partition, o, ts, v_batch,
+            coalesce(x.judged, p_rules), coalesce(x.counted, true), x.exceeded
+        FROM unnest(v_org, v_id, v_raw, v_type, v_metadata, p_occurred, p_offset, p_timestamp) WITH ORDINALITY
+            AS u (org, id, raw, type, metadata, occurred, o, ts, n)
+        LEFT JOIN json_to_recordset(p_merged) AS m (n bigint, root text) ON m.n = u.n
+        LEFT JOIN json_to_recordset(p_rare)
+            AS x (n bigint, reason text, by jsonb, judged bigint, counted boolean, exceeded jsonb) ON x.n = u.n
+        ORDER BY org COLLATE "C", id COLLATE "C"  -- two lanes with the same ids meet them in the same order: no deadlock
+        ON CONFLICT DO NOTHING
+        RETURNING org_unit, id
+    )
+    SELECT array_agg(org_unit), array_agg(id) INTO v_orgs, v_ids FROM stored;
+
+    IF coalesce(cardinality(v_ids), 0) < cardinality(v_id) THEN
+        SELECT array_agg(u.n), array_agg(u.org), array_agg(u.id) INTO v_numbers, v_orgs, v_ids
+        FROM unnest(v_org, v_id) WITH ORDINALITY AS u (org, id, n)
+        WHERE (u.org, u.id) NOT IN (SELECT * FROM unnest(v_orgs, v_ids));
+        v_known := known_events(v_numbers, v_orgs, v_ids);
 
         SELECT jsonb_agg(jsonb_build_array(n, other, counted, rules, exceeded)) FILTER (WHERE other OR differs) INTO v_wrong
         FROM (
             SELECT e.n, e.counted, e.rules, e.exceeded,
-                coalesce(e.original_lead_id, e.lead_id) <> v_raw[e.n] OR e.event_type <> v_type[e.n]
-                    OR e.occurred_at <> ms_event(p_occurred[e.n]) AS other,
+                e.lead_id <> v_raw[e.n] OR e.event_type <> v_type[e.n] OR e.occurred_at <> ms_event(p_occurred[e.n]) AS other,
                 e.counted <> coalesce(x.counted, true) OR e.exceeded IS DISTINCT FROM x.exceeded AS differs
-            FROM ROWS FROM (unnest(v_known), unnest(v_rows)) AS e (n)
+            FROM unnest(v_known) AS e
             LEFT JOIN json_to_recordset(p_rare) AS x (n bigint, counted boolean, exceeded jsonb) ON x.n = e.n
         ) k;
         IF v_wrong IS NOT NULL THEN
             RAISE EXCEPTION 'ids are known' USING ERRCODE = 'LR001', DETAIL = jsonb_build_object('known', v_wrong)::text;
         END IF;
-        EXIT WHEN cardinality(v_known) = cardinality(v_id);
-
-        BEGIN
-            INSERT INTO events (
-                org_unit, id, lead_id, original_lead_id, event_type, metadata, suppression_reason, suppressed_by, occurred_at,
-                received_at, source_topic, source_partition, source_offset, source_timestamp, batch, rules, counted, exceeded)
-            SELECT org, id, coalesce(root, raw), CASE WHEN root <> raw THEN raw END, type, metadata::jsonb, reason, by,
-                ms_event(occurred), v_now, p_topic, p_partition, o, ts, v_batch,
-                coalesce(judged, p_rules), coalesce(counted, true), exceeded
-            FROM (
-                SELECT u.*, m.root, x.reason, x.by, x.judged, x.counted, x.exceeded
-                FROM unnest(v_org, v_id, v_raw, v_type, v_metadata, p_occurred, p_offset, p_timestamp) WITH ORDINALITY
-                    AS u (org, id, raw, type, metadata, occurred, o, ts, n)
-                LEFT JOIN json_to_recordset(p_merged) AS m (n bigint, root text) ON m.n = u.n
-                LEFT JOIN json_to_recordset(p_rare)
-                    AS x (n bigint, reason text, by jsonb, judged bigint, counted boolean, exceeded jsonb) ON x.n = u.n
-                OFFSET 0  -- joined as many as there are, not as few as may be left
-            ) r
-            WHERE r.n NOT IN (SELECT unnest(v_known))
-            ORDER BY org COLLATE "C", id COLLATE "C";  -- two lanes with the same ids meet them in the same order: no deadlock
-            EXIT;
-        EXCEPTION WHEN unique_violation THEN
-            NULL;  -- another lane has stored one of them just now: it is known
-        END;
-    END LOOP;
+        IF coalesce(cardinality(v_known), 0) < cardinality(v_numbers) THEN
+            RAISE EXCEPTION 'known ids were purged meanwhile' USING ERRCODE = 'serialization_failure';
+        END IF;
+    END IF;
 
     IF p_newest IS NOT NULL THEN
         INSERT INTO lanes AS l (topic, partition, newest) VALUES (p_topic, p_partition, p_newest)
@@ -108,9 +139,9 @@ BEGIN
 
     RETURN QUERY SELECT 0::bigint, v_batch, v_now, NULL::text, NULL::jsonb, NULL::boolean, NULL::boolean;
     RETURN QUERY
-    SELECT e.n, e.batch, e.received_at, e.suppression_reason::text, e.suppressed_by,
+    SELECT e.n, e.batch, e.received_at, e.suppression_reason, e.suppressed_by,
         e.source_topic = p_topic AND e.source_partition = p_partition AND e.source_offset = p_offset[e.n]
             AND e.source_timestamp IS NOT DISTINCT FROM p_timestamp[e.n],
-        e.deleted_at IS NOT NULL
-    FROM ROWS FROM (unnest(v_known), unnest(v_rows)) AS e (n);
+        e.deleted
+    FROM unnest(v_known) AS e;
 END $$;
