@@ -116,6 +116,9 @@ def digest(record: Record) -> bytes:
 
 
 def _beyond(place: Place, bounds: Bounds) -> bool:
-    """Whether lanes came further, in the same topic, than the coordinator says that a lane has come."""
-    known = bounds.by_lane and bounds.committed is not None and place.topic == bounds.topic
-    return known and place.next_offset > (bounds.committed or 0)
+    """Whether lanes came further, in the same topic, than the coordinator says that a lane has come; it may know nothing at all any more."""
+    if place.topic != bounds.topic:
+        return False
+    if bounds.committed is None:
+        return place.next_offset > bounds.start
+    return bounds.by_lane and place.next_offset > bounds.committed

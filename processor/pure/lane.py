@@ -76,8 +76,8 @@ def begin(lane: Lane, *, owned: bool) -> Lane:
 def position(lane: Lane, bounds: Bounds) -> Lane:
     """The producer has fenced its predecessors; only now is the committed offset final.
 
-    Without a committed offset the lane begins at the first one; where the coordinator has forgotten the newest, where lanes are known
-    to have come.  Outside the bounds it stops.
+    Where the coordinator has forgotten the newest offset, or all of them, the lane begins where lanes are known to have come; where
+    there was none, at the first one.  Outside the bounds it stops.
     """
     if lane.phase in _ENDED:
         return lane
@@ -156,7 +156,7 @@ def wants_records(lane: Lane) -> bool:
 def begins_at(bounds: Bounds) -> int:
     """The offset of the first record to process."""
     if bounds.committed is None:
-        return bounds.start
+        return bounds.start if bounds.published is None else bounds.published
     if bounds.by_lane and bounds.published is not None:
         return max(bounds.committed, bounds.published)
     return bounds.committed

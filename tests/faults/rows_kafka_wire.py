@@ -34,6 +34,8 @@ FROZEN_S = 16.0
 """Longer than the workers' transaction may take, and than Kafka takes to look for those that took too long."""
 SLOW_S = 12.0
 LONG_AGO = 5
+NO_OFFSET = -1, ""
+"""How a coordinator says that nothing is committed."""
 """An offset."""
 LOADING, INVALID_TXN_STATE = 14, 48
 """Error codes."""
@@ -178,7 +180,7 @@ def _loads(asked: Counter[int], key: int, frame: bytes) -> Fate | bytes:
     return _framed(struct.pack(">iiih", correlation, 0, 0, LOADING))
 
 
-@row("coordinator of the group answers with offsets of long ago when lanes begin again")
+@row("coordinator of the group answers with offsets of long ago, or none, when lanes begin again")
 async def forgetful(field: Field) -> Bitten:
     """As one that answers before it has read all of its log, after a crash; everything a lane needs to know is elsewhere too."""
     path = await field.through("kafka")
@@ -186,10 +188,10 @@ async def forgetful(field: Field) -> Bitten:
     raw = [(field.world.raw, number) for number in range(PARTITIONS)]
     forgotten = 0
     async with field.sending(rate=500):
-        for _ in range(3):
+        for told in (marked(LONG_AGO), NO_OFFSET, marked(LONG_AGO), NO_OFFSET):
             await harness.until(partial(_beyond, field, raw), 60)
             asked: Counter[int] = Counter()
-            path.judge = partial(_forgets, asked, field.world.raw)
+            path.judge = partial(_forgets, asked, field.world.raw, told)
             await _begin_lanes(field)
             await harness.until(partial(_asked, asked), 60)
             path.judge = None
@@ -205,12 +207,14 @@ async def _beyond(field: Field, lanes: Sequence[tuple[str, int]]) -> bool:
     return min((await committed(field.world, lanes)).values()) > LONG_AGO
 
 
-def _forgets(asked: Counter[int], raw: str, key: int, frame: bytes) -> Fate | bytes:
-    """The group is said to stand where a lane has left it once; of merges the truth is told."""
+def _forgets(
+    asked: Counter[int], raw: str, told: tuple[int, str], key: int, frame: bytes
+) -> Fate | bytes:
+    """The group is said to stand there; of merges the truth is told."""
     version, correlation = struct.unpack_from(">6xhi", frame)
     if (key, version) != (proxy.OFFSET_FETCH, StableRequest.API_VERSION):
         return Fate.PASS
-    offset, mark = marked(LONG_AGO)
+    offset, mark = told
     topics: list[object] = [
         (topic, [(partition, offset, -1, mark, 0, {}) for partition in partitions], {})
         for topic, partitions, _ in _asked_for(frame)

@@ -170,26 +170,32 @@ async def test_after_a_failed_step_on_kafka_it_begins_again_with_a_new_producer(
     assert broker.sinks == 3
 
 
-async def test_a_lane_goes_on_where_it_published_though_its_group_has_forgotten_it() -> None:
-    """Nothing is published twice because a coordinator lost what it committed."""
+@pytest.mark.parametrize("told", [10, None])
+async def test_a_lane_goes_on_where_it_published_though_its_group_has_forgotten_it(
+    told: int | None,
+) -> None:
+    """Nothing is published twice because a coordinator lost what it committed, or that anything was."""
     broker, taken = Broker(held=25), Taken()
     async with running(broker, taken):
         await until(lambda: broker.committed == 25)
-    broker.committed, broker.end = 10, 30
+    broker.committed, broker.by_lane, broker.end = told, told is not None, 30
     async with running(broker, taken):
         await until(lambda: broker.committed == 30)
     assert taken.offsets == [*range(30)]
 
 
-async def test_a_log_that_went_back_with_its_group_is_processed_as_it_is_now() -> None:
+@pytest.mark.parametrize("told", [10, None])
+async def test_a_log_that_went_back_with_its_group_is_processed_as_it_is_now(
+    told: int | None,
+) -> None:
     """Of a topic that lost its end other records are in the places of those that were published."""
     broker, taken = Broker(held=25), Taken()
     async with running(broker, taken):
         await until(lambda: broker.committed == 25)
-    broker.committed, broker.history = 10, 1
+    broker.committed, broker.by_lane, broker.history = told, told is not None, 1
     async with running(broker, taken):
         await until(lambda: broker.committed == 25)
-    assert taken.offsets == [*range(25), *range(10, 25)]
+    assert taken.offsets == [*range(25), *range(told or 0, 25)]
 
 
 async def test_a_log_that_ends_before_what_was_published_is_processed_from_its_groups_offset() -> (
