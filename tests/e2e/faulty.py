@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ async def all_published(world: World, count: int, seconds: float = 30) -> Counte
         assert time.monotonic() < deadline, f"{len(found)} of {count} after {seconds} s"
         await asyncio.sleep(0.2)
     return found
+
+
+@contextmanager
+def telling(worker: Worker) -> Iterator[None]:
+    """What fails is told with all that the worker said."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the worker said:\n{worker.output}") from error
 
 
 async def struck(folder: Path, step: str, workers: Iterable[Worker], seconds: float = 30) -> Worker:
