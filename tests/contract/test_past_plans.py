@@ -25,12 +25,18 @@ A_VALUE = {"text[]": "'{x}'", "bigint[]": "'{1}'", "integer[]": "'{1}'", "text":
 
 
 @pytest.fixture
-async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """To a database in which one lead has had its first hundred events, and nobody has looked at the table yet."""
+async def fresh(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """To a database in which nothing has happened yet."""
     connection = await asyncpg.connect(database)
-    await connection.execute(FIRST_EVENTS)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def connection(fresh: asyncpg.Connection) -> asyncpg.Connection:
+    """To one in which one lead has had its first hundred events, and nobody has looked at the table yet."""
+    await fresh.execute(FIRST_EVENTS)
+    return fresh
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -54,17 +60,15 @@ async def test_the_past_is_found_by_lead_and_time_also_by_a_plan_for_a_small_tab
 
 
 async def test_ids_that_come_again_are_found_by_their_keys_also_in_a_session_that_began_with_nothing(
-    database: str,
+    fresh: asyncpg.Connection,
 ) -> None:
     """To an empty table the index of leads is as good: each id would cost a look at the whole org unit from then on."""
-    connection = await asyncpg.connect(database)
     ask = "SELECT cardinality(known_events(ARRAY[1, 2], ARRAY['acme', 'acme'], ARRAY['evt-1', 'evt-100']))"
     for _ in range(10):
-        assert await connection.fetchval(ask) is None
-    await connection.execute(FIRST_EVENTS)
+        assert await fresh.fetchval(ask) is None
+    await fresh.execute(FIRST_EVENTS)
     for _ in range(10):
-        assert await connection.fetchval(ask) == 2
-    await connection.execute("SELECT pg_stat_force_next_flush()")
+        assert await fresh.fetchval(ask) == 2
+    await fresh.execute("SELECT pg_stat_force_next_flush()")
     read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'events' AND indexrelname <> 'events_pkey'"
-    assert await connection.fetchval(read) == 0
-    await connection.close()
+    assert await fresh.fetchval(read) == 0

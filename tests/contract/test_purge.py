@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -31,6 +31,7 @@ __all__ = ["people"]
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 FUTURE = 253_402_300_799_000
 IDS = ["known", "new"]
+T = TypeVar("T")
 OLD = "UPDATE events SET received_at = ms_event($1) WHERE id = ANY ($2::text[])"
 TOMBSTONES = "UPDATE events SET deleted_at = now(), metadata = '{}' WHERE id = ANY ($1::text[])"
 AS_SOON_AS_IT_OCCURRED = "UPDATE events SET received_at = occurred_at"
@@ -96,13 +97,8 @@ async def test_an_id_that_is_purged_while_it_comes_again_is_recorded_anew(people
     await people.pool.execute(WAITS % ("events", "WHEN (NEW.id = 'new')"))
     store = Events(people.postgres)
     rulings = [ruling(event, Root("a", 0)) for event in again(people)]
-    async with asyncio.TaskGroup() as tasks:
-        async with people.open() as holder:
-            await holder.execute("SELECT pg_advisory_xact_lock(1, 1)")
-            recording = tasks.create_task(_fails(store.record(rulings, 1)))
-            await people.someone_waits()
-            assert await purged(people.postgres, order(FUTURE)) == 1
-        assert "purged meanwhile" in await recording
+    failure = await _purged_meanwhile(people, _fails(store.record(rulings, 1)))
+    assert "purged meanwhile" in failure
     assert await ids(people) == set()
     answer = await store.record(rulings, 1)
     assert isinstance(answer, Recorded)
@@ -118,13 +114,7 @@ async def test_an_id_that_is_purged_once_it_was_read_is_purged_after_the_batch(
     await people.pool.execute(WAITS % ("lanes", ""))
     store = Events(people.postgres)
     rulings = [ruling(event, Root("a", 0)) for event in again(people)]
-    async with asyncio.TaskGroup() as tasks:
-        async with people.open() as holder:
-            await holder.execute("SELECT pg_advisory_xact_lock(1, 1)")
-            recording = tasks.create_task(store.record(rulings, 1))
-            await people.someone_waits()
-            assert await purged(people.postgres, order(FUTURE)) == 1
-        found = await recording
+    found = await _purged_meanwhile(people, store.record(rulings, 1))
     assert isinstance(found, Recorded)
     assert [*found.known] == [0]
     assert await ids(people) == {"new"}
@@ -133,6 +123,17 @@ async def test_an_id_that_is_purged_once_it_was_read_is_purged_after_the_batch(
 def again(people: People) -> list[Event]:
     """The events of `IDS`."""
     return [replace(one, lead_id="a") for one in some_events(people, random.Random(1), IDS)]
+
+
+async def _purged_meanwhile(people: People, recording: Coroutine[Any, Any, T]) -> T:
+    """What comes of it where its only row is purged while it waits for the test."""
+    async with asyncio.TaskGroup() as tasks:
+        async with people.open() as holder:
+            await holder.execute("SELECT pg_advisory_xact_lock(1, 1)")
+            waiting = tasks.create_task(recording)
+            await people.someone_waits()
+            assert await purged(people.postgres, order(FUTURE)) == 1
+        return await waiting
 
 
 async def _fails(call: Coroutine[Any, Any, object]) -> str:
