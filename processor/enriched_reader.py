@@ -8,7 +8,6 @@ none is left out unseen, whatever a rebalance does to Faust's buffers.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import faust
@@ -17,6 +16,7 @@ from faust.exceptions import NotReady
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from msgspec import Struct
+from msgspec.structs import replace
 
 from processor.failures import Retryable, Stopped
 from processor.io.engagement_store import Place

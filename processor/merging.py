@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
+from msgspec import Raw
 
 from processor import telemetry
 from processor.failures import Unstorable
 from processor.io.merges import Merged, MergeEvent
 from processor.outputs import Outputs
 from processor.pure.parse import parse_merge
+from processor.pure.timestamps import to_text
 from processor.pure.types import EnrichedRow, MergeCommand, Message, Outcome, Record, Rejected
 
 
@@ -46,14 +48,14 @@ class Merging:
 
 def _row(event: MergeEvent) -> EnrichedRow:
     return EnrichedRow(
-        event_id=event.id,
+        id=event.id,
         org_unit=event.org_unit,
         lead_id=event.lead_id,
         original_lead_id=event.original_lead_id,
         event_type=event.event_type,
-        metadata_json=orjson.dumps(event.metadata),
+        metadata=Raw(orjson.dumps(event.metadata)),
         suppression_reason=None,
-        created_at=event.occurred_at,
-        received_at=event.received_at,
+        created_at=to_text(event.occurred_at),
+        received_at=to_text(event.received_at),
         suppressed_by=None,
     )

@@ -7,7 +7,7 @@ published is what was stored.  Everything may be repeated until the offset is co
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -26,6 +26,7 @@ from processor.ports import (
     StaleRules,
     Windows,
 )
+from processor.pure.enrich import enriched_row
 from processor.pure.parse import parse
 from processor.pure.triage import in_parts, looks, slow, triage
 from processor.pure.types import (
@@ -33,10 +34,8 @@ from processor.pure.types import (
     EnrichedRow,
     Event,
     Facts,
-    Json,
     Message,
     Outcome,
-    Reason,
     Record,
     Rejected,
     Rules,
@@ -121,11 +120,10 @@ class Pipeline:
         with telemetry.stage("write"):
             await self._windows.write(reading, [ruling.facts for ruling in rulings])
         _count_duplicates(rulings, recorded, len(events))
-        rows = [_row(ruling, recorded, n) for n, ruling in enumerate(rulings)]
         return [
             self._outputs.enriched(ruling.case.event.record, row)
-            for ruling, row in zip(rulings, rows, strict=True)
-            if row
+            for n, ruling in enumerate(rulings)
+            if (row := _row(ruling, recorded, n))
         ]
 
     async def _recorded(
@@ -213,28 +211,10 @@ def _row(ruling: Ruling, recorded: Recorded, n: int) -> EnrichedRow | None:
     """What to publish of a ruling: its row; nothing for a duplicate, and nothing any more of a deleted event."""
     stored = recorded.known.get(n)
     if stored is None:
-        return _enriched_row(ruling, ruling.reason, ruling.suppressed_by, recorded.received_at)
+        return enriched_row(ruling, ruling.reason, ruling.suppressed_by, recorded.received_at)
     if stored.deleted or not stored.same_message:
         return None
-    return _enriched_row(ruling, stored.reason, stored.suppressed_by, stored.received_at)
-
-
-def _enriched_row(
-    ruling: Ruling, reason: Reason | None, by: Mapping[str, Json] | None, received_at: int
-) -> EnrichedRow:
-    event, root = ruling.case.event, ruling.case.root.lead_id
-    return EnrichedRow(
-        event_id=event.id,
-        org_unit=event.org_unit,
-        lead_id=root,
-        original_lead_id=event.lead_id if event.lead_id != root else None,
-        event_type=event.event_type,
-        metadata_json=event.metadata_json,
-        suppression_reason=reason,
-        created_at=event.occurred_at,
-        received_at=received_at,
-        suppressed_by=by,
-    )
+    return enriched_row(ruling, stored.reason, stored.suppressed_by, stored.received_at)
 
 
 def _in_order(messages: Sequence[Message], letters: Sequence[Message]) -> Sequence[Message]:

@@ -68,7 +68,7 @@ def main(settings: Settings) -> int:
 def _rarely_collect() -> None:
     """A batch is many short-lived objects and no cycle: looking for cycles as often as by default takes a third of the time."""
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(100_000, 50, 100)
 
 
 def open_sink(outlet: Outlet, partition: Partition, group: Group[Lane]) -> Sink:

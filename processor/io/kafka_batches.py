@@ -89,11 +89,12 @@ class _Routes:
 
 
 def _append(batch: BatchBuilder, message: Message) -> bool:
+    headers = message.headers
     added = batch.append(
         timestamp=message.timestamp,
         key=message.key,
         value=message.value,
-        headers=list(message.headers),
+        headers=headers if type(headers) is list else list(headers),
     )
     return added is not None
 

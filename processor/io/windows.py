@@ -95,7 +95,7 @@ class Windows:
             if not wanted:
                 break
             missing = await self._read(wanted, (answers, late), now)
-            await self._build_once(missing, now)
+            await self._build_once(cases, missing, now)
             wanted = self._packed(cases, missing)
         if wanted:
             raise Retryable("redis", "windows are lost again and again while they are built")
@@ -198,7 +198,7 @@ class Windows:
         calls = [Call(shard, self._sentinels[shard], args) for shard, args in births.items()]
         return await self._server.run("windows_birth", calls)
 
-    async def _build_once(self, wanted: Sequence[Touched], now: int) -> None:
+    async def _build_once(self, cases: Sequence[Case], wanted: Sequence[Touched], now: int) -> None:
         """Builds windows.  What another lane is building already is waited for: a large window is work for all who wait for it."""
         others = [self._under_way.get(touched.suffix) for touched in wanted]
         own = [touched for touched, other in zip(wanted, others, strict=True) if other is None]
@@ -206,7 +206,7 @@ class Windows:
         self._under_way |= {touched.suffix: built for touched in own}
         try:
             for chunk in heaps(own, _BUILT_A_CALL):
-                await self._build(chunk, now)
+                await self._build(cases, chunk, now)
         finally:
             for touched in own:
                 del self._under_way[touched.suffix]
@@ -214,10 +214,10 @@ class Windows:
         for other in {id(other): other for other in others if other}.values():
             await other.wait()
 
-    async def _build(self, wanted: Sequence[Touched], now: int) -> None:
+    async def _build(self, cases: Sequence[Case], wanted: Sequence[Touched], now: int) -> None:
         """Builds windows from Postgres: marked first, so that nothing committed meanwhile is missed."""
         telemetry.WINDOW_REBUILDS.inc(len(wanted))
-        newest = [max(touched.times) for touched in wanted]
+        newest = [max(cases[n].event.occurred_at for n in touched.events) for touched in wanted]
         building = await self._begin(
             [
                 _Built(touched, at, self._expire(touched.kind.velocity, now, at))
@@ -286,7 +286,7 @@ class Windows:
         gone: set[int] = set()
         for part, missing in zip(wanted, await self._call("windows_write", requests), strict=True):
             lost = part.windows if missing is False else [part.windows[n - 1] for n in missing]
-            gone |= {n for touched in lost for n, _ in touched.at}
+            gone |= {n for touched in lost for n in touched.events}
         return gone
 
 
@@ -294,10 +294,11 @@ def _fill_in(
     into: tuple[list[list[Seen]], list[_Late]], touched: Touched, answer: list[Any]
 ) -> None:
     answers, late = into
-    keep_first = touched.kind.velocity.keep_first
+    kind = touched.kind
+    keep_first, f = kind.velocity.keep_first, kind.place
     said = answer[::2] if keep_first else answer
     bursts = answer[1::2] if keep_first else [""] * len(said)
-    for (n, f), value, burst in zip(touched.at, said, bursts, strict=True):
+    for n, value, burst in zip(touched.events, said, bursts, strict=True):
         if value < 0:
             late.append((n, f, value == _LATE_HELD))
         else:

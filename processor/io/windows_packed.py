@@ -43,11 +43,17 @@ def packed(cases: Sequence[Case], windows: Sequence[Touched]) -> Packed:
     words: list[object] = []
     ids: list[bytes] = []
     for touched in windows:
-        kind, times = touched.kind, touched.times
+        kind, lead = touched.kind, touched.lead_id
         number = numbers.get(kind) or numbers.setdefault(kind, len(numbers) + 1)
-        lead = touched.lead if kind.odd else touched.lead_id
-        words += (number, lead, times if len(times) > 1 else times[0])
-        ids += [member(cases[n].event.id) for n, _ in touched.at]
+        if kind.odd:
+            lead = touched.lead
+        first, *others = [cases[n].event for n in touched.events]
+        ids.append(member(first.id))
+        if others:
+            ids += [member(event.id) for event in others]
+            words += number, lead, [first.occurred_at, *(event.occurred_at for event in others)]
+        else:
+            words += number, lead, first.occurred_at
     return Packed(windows, list(numbers), words, b"".join(ids))
 
 
@@ -71,9 +77,11 @@ def _said(kinds: Sequence[Kind], say: About) -> Sequence[Sequence[object]]:
 def _with_bursts(about: Packed, facts: Sequence[Facts]) -> Sequence[object]:
     """Windows of keep-first filters have a word more: of each event the burst that it belongs to, else nothing."""
     words: list[object] = []
-    for n, touched in enumerate(about.windows):
-        words += about.words[3 * n : 3 * n + 3]
+    copied = 0
+    for n, touched in enumerate(about.windows, 1):
         velocity = touched.kind.velocity
         if velocity.keep_first:
-            words.append([facts[n].exceeded.get(velocity.revision, "") for n, _ in touched.at])
-    return words
+            words += about.words[copied : 3 * n]
+            words.append([facts[e].exceeded.get(velocity.revision, "") for e in touched.events])
+            copied = 3 * n
+    return [*words, *about.words[copied:]]

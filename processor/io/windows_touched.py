@@ -1,6 +1,6 @@
 """Which windows a batch touches, and in which shard each of them is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 from zlib import crc32
@@ -37,6 +37,8 @@ class Kind(Struct, eq=False):
     org_unit: str
     velocity: VelocityFilter
     epoch: int
+    place: int
+    """The number of the filter among those that watch their events."""
     odd: bool
     """Their leads end as names of exceeding events do: their own names end otherwise."""
 
@@ -52,18 +54,17 @@ class Kind(Struct, eq=False):
 
 
 class Touched(Struct, gc=False):
-    """A window with the events that touch it: (case number, number of the filter in the case), and when they occurred."""
+    """A window with the events that touch it: the numbers of their cases."""
 
     shard: int
     kind: Kind
     lead_id: str
-    at: list[tuple[int, int]]
-    times: list[int]
+    events: Sequence[int]
 
     @property
     def looks(self) -> int:
         """At its events."""
-        return len(self.at)
+        return len(self.events)
 
     @property
     def window(self) -> Window:
@@ -95,26 +96,41 @@ def window_of(case: Case, velocity: VelocityFilter) -> Window:
 
 
 def touched_by(cases: Sequence[Case], shards: int = 1) -> list[Touched]:
-    """Each window once, those of a kind together."""
-    found: dict[tuple[str, int, int, bool], tuple[Kind, dict[str, Touched]]] = {}
+    """Each window once, those of a filter together.  Events of one type in an org unit are watched by the same filters."""
+    found: dict[tuple[str, str, int], dict[str, list[int]]] = {}
     for n, case in enumerate(cases):
         if case.watching:
-            org_unit, lead_id, epoch = case.event.org_unit, case.root.lead_id, case.root.epoch
-            odd, at = lead_id.endswith(EXCEEDING), case.event.occurred_at
-            for f, velocity in enumerate(case.watching):
-                key = org_unit, velocity.revision, epoch, odd
-                own = found.get(key)
-                if own is None:
-                    own = found[key] = Kind(org_unit, velocity, epoch, odd), {}
-                kind, leads = own
-                touched = leads.get(lead_id)
-                if touched is None:
-                    shard = shard_of(org_unit, lead_id, shards) if shards > 1 else 0
-                    leads[lead_id] = Touched(shard, kind, lead_id, [(n, f)], [at])
-                else:
-                    touched.at.append((n, f))
-                    touched.times.append(at)
-    return [touched for _, leads in found.values() for touched in leads.values()]
+            event, root = case.event, case.root
+            alike = event.org_unit, event.event_type, root.epoch
+            leads = found.get(alike)
+            if leads is None:
+                leads = found[alike] = {}
+            events = leads.get(root.lead_id)
+            if events is None:
+                leads[root.lead_id] = [n]
+            else:
+                events.append(n)
+    return [
+        touched
+        for (org_unit, _, epoch), leads in found.items()
+        for touched in _windows(cases, org_unit, epoch, leads, shards)
+    ]
+
+
+def _windows(
+    cases: Sequence[Case],
+    org_unit: str,
+    epoch: int,
+    leads: Mapping[str, Sequence[int]],
+    shards: int,
+) -> Iterator[Touched]:
+    """Of leads whose events are watched alike, by every filter that does."""
+    (first, *_) = next(iter(leads.values()))
+    for place, velocity in enumerate(cases[first].watching):
+        kinds = [Kind(org_unit, velocity, epoch, place, odd) for odd in (False, True)]
+        for lead_id, events in leads.items():
+            shard = shard_of(org_unit, lead_id, shards) if shards > 1 else 0
+            yield Touched(shard, kinds[lead_id.endswith(EXCEEDING)], lead_id, events)
 
 
 def shard_of(org_unit: str, lead_id: str, shards: int) -> int:

@@ -7,7 +7,7 @@ What exists once for an event is in no cycle, so the garbage collector need not 
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Reason: TypeAlias = Literal["inorganic", "inorganic_grouped", "metadata_filter"]
@@ -188,19 +188,20 @@ class Ruling(Struct, frozen=True, gc=False):
 
 
 class EnrichedRow(Struct, frozen=True, gc=False):
-    """A stored event as it is published; its times lie in the years 1 to 9999."""
+    """A stored event as it is published: the fields of the value, in their order."""
 
-    event_id: str
+    id: str
     org_unit: str
     lead_id: str
     """The surviving lead."""
     original_lead_id: str | None
     event_type: str
-    metadata_json: bytes
+    metadata: Raw
+    """Compact UTF-8 JSON."""
     suppression_reason: Reason | None
-    created_at: int
-    """When it occurred."""
-    received_at: int
+    created_at: str
+    """When it occurred; RFC 3339, as `timestamps.to_text` has it."""
+    received_at: str
     """When it was first committed."""
     suppressed_by: Mapping[str, Json] | None
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     records = _records(parser.parse_args(arguments).events)
     rules, steps = _rules(), Steps()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)  # as a worker's
+    gc.set_threshold(100_000, 50, 100)  # as a worker's
     for first in range(0, len(records) - BATCH + 1, BATCH):
         _batch(records[first : first + BATCH], rules, steps)
     found = {name: median(took) for name, took in steps.took.items()}

@@ -262,7 +262,7 @@ def test_what_a_record_asks_for_is_read_from_its_bytes() -> None:
 def test_a_window_is_found_under_the_name_that_the_product_gives_it(lead: str) -> None:
     """Whatever the lead is called; its exceeding events are no window."""
     velocity = VelocityFilter("vf", "VF", 1, "Page View", 1, 1_000, True, 2, None)
-    touched = Touched(0, Kind("acme", velocity, 7, odd=lead.endswith(EXCEEDING)), lead, [], [])
+    touched = Touched(0, Kind("acme", velocity, 7, 0, odd=lead.endswith(EXCEEDING)), lead, [])
     key = f"{LAYOUT}:{{0}}:ab12:{touched.suffix}"
     assert window_named(key) == (f"{LAYOUT}:{{0}}", b"ab12", 2, 7, "acme", lead)
     assert window_named(key + EXCEEDING) is None

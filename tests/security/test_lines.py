@@ -6,10 +6,12 @@ import re
 
 import pytest
 import structlog
+from msgspec import Raw
 
 from processor.io import tokens
 from processor.pure.enrich import headers
 from processor.pure.shown import shown
+from processor.pure.timestamps import to_text
 from processor.pure.types import EnrichedRow
 from processor.purge import Purged
 from processor.telemetry import configure_logging
@@ -73,15 +75,15 @@ def test_what_is_harmless_is_shown_as_it_is(text: str) -> None:
 def test_a_header_of_an_enriched_event_is_its_value_and_no_other(text: str) -> None:
     """Kafka counts the bytes of a header, so line breaks in it end nothing."""
     row = EnrichedRow(
-        event_id=text,
+        id=text,
         org_unit=f"own{text}",
         lead_id=text,
         original_lead_id=None,
         event_type="Page View",
-        metadata_json=b"{}",
+        metadata=Raw(b"{}"),
         suppression_reason=None,
-        created_at=0,
-        received_at=0,
+        created_at=to_text(0),
+        received_at=to_text(0),
         suppressed_by=None,
     )
     told = dict(headers(row))

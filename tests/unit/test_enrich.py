@@ -5,22 +5,24 @@ from types import MappingProxyType
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from msgspec.structs import replace
 
 from processor.pure.enrich import enriched, headers
+from processor.pure.timestamps import to_text
 from processor.pure.types import EnrichedRow
 from schemas.messages import EnrichedEvent
 
 ORGANIC = EnrichedRow(
-    event_id="e-1",
+    id="e-1",
     org_unit="acme",
     lead_id="lead-1",
     original_lead_id=None,
     event_type="Page View",
-    metadata_json=b'{"b":1.0,"a":{"c":"\xc3\xa9"}}',
+    metadata=Raw(b'{"b":1.0,"a":{"c":"\xc3\xa9"}}'),
     suppression_reason=None,
-    created_at=1_767_268_800_123,
-    received_at=1_767_268_801_000,
+    created_at=to_text(1_767_268_800_123),
+    received_at=to_text(1_767_268_801_000),
     suppressed_by=None,
 )
 SUPPRESSED = replace(
@@ -79,7 +81,7 @@ def test_a_frozen_mapping_is_written_as_an_object() -> None:
 )
 def test_any_row_is_written_as_an_event_of_the_schema(text: str, time: int) -> None:
     """Whatever text and time it holds, they are read back the same."""
-    row = replace(SUPPRESSED, event_id=text[:128], event_type=text, created_at=time)
+    row = replace(SUPPRESSED, id=text[:128], event_type=text, created_at=to_text(time))
     value = enriched(row)
     found = EnrichedEvent.model_validate_json(value)
     assert (found.id, found.event_type) == (text[:128], text)

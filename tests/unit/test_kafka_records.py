@@ -1,15 +1,16 @@
 """Header names that are no UTF-8 hold up nothing: Kafka lets them in, and so do we."""
 
 import struct
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from processor.io.kafka_records import Fetched
+from processor.io.kafka_records import Fetched, Read
 
 NONE, GZIP = 0, 1
 
@@ -74,3 +75,8 @@ def test_a_fetch_cut_off_within_a_batch_ends_before_it() -> None:
     """As brokers may send it."""
     data = batch(10, [b"a"], b"h") + batch(11, [b"b"], b"h")[:-3]
     assert [r.offset for r in read(data)] == [10]
+
+
+def test_a_record_says_what_aiokafkas_own_says() -> None:
+    """The same fields in the same order: aiokafka, and Faust beside it, make and read them."""
+    assert Read.__struct_fields__ == tuple(field.name for field in fields(ConsumerRecord))

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import Raw
 from pydantic import ValidationError
 
 import schemas
 from processor.pure import enrich, parse
 from processor.pure.faults import Fault
 from processor.pure.letters import dead_letter
+from processor.pure.timestamps import to_text
 from processor.pure.types import EnrichedRow, Rejected
 from schemas.examples import EXAMPLES
 from schemas.generate import DIRECTORY, documents
@@ -150,10 +152,10 @@ def test_model_and_worker_read_merge_commands_alike(changed: dict[str, Any]) -> 
 @pytest.mark.parametrize("good", ENRICHED, ids=["organic", "velocity", "burst", "attribute"])
 def test_what_the_worker_publishes_is_an_enriched_event(good: dict[str, Any]) -> None:
     """Field by field what the model says, and no field more."""
-    times: dict[str, Any] = {"created_at": 1_714_557_600_000, "received_at": 1_714_557_600_250}
-    row = {name: value for name, value in good.items() if name not in {"id", "metadata", *times}}
-    metadata = json.dumps(good["metadata"]).encode()
-    stored = EnrichedRow(event_id=good["id"], metadata_json=metadata, **row, **times)
+    times = {"created_at": to_text(1_714_557_600_000), "received_at": to_text(1_714_557_600_250)}
+    stored = EnrichedRow(
+        **(good | times | {"metadata": Raw(json.dumps(good["metadata"]).encode())})
+    )
     written = json.loads(enrich.enriched(stored))
     assert written == good
     assert schemas.EnrichedEvent.model_validate(written).model_dump(mode="json") == good

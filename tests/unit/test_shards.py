@@ -61,6 +61,6 @@ def test_windows_that_may_hold_many_members_are_built_a_few_at_once(
 ) -> None:
     """So that what is built at once stays bounded, whatever the filters are."""
     velocity = VelocityFilter("vf", "v", 1, "Page View", threshold, 1_000, False, 1, None)
-    kind = Kind("acme", velocity, 0, odd=False)
-    wanted = [Touched(0, kind, f"ld-{n}", [(n, 0)], [0]) for n in range(70)]
+    kind = Kind("acme", velocity, 0, 0, odd=False)
+    wanted = [Touched(0, kind, f"ld-{n}", [n]) for n in range(70)]
     assert [len(part) for part in heaps(wanted, 50)] == sizes

@@ -51,16 +51,19 @@ BEGIN
         UNION ALL
         SELECT org, lead, type, reason, slot, n FROM entries JOIN counted_leads l ON l.org_unit = org AND l.lead_id = lead AND l.ready
         WHERE lead <> ''
+    ), grouped AS (
+        SELECT org, lead, type, reason, slot >> 24 AS head, array_agg(slot) AS slots, array_agg(n) AS counts FROM tries GROUP BY 1, 2, 3, 4, 5
     ), coarse AS (  -- slots that no leaf tells apart need not be either: a backfill has as many slots as events
-        SELECT t.org, t.lead, t.type, t.reason, t.slot >> 3 * r.lowest << 3 * r.lowest AS slot, sum(t.n)::bigint AS n
-        FROM tries t
+        SELECT g.org, g.lead, g.type, g.reason, u.slot >> 3 * r.lowest << 3 * r.lowest AS slot, sum(u.n)::bigint AS n
+        FROM grouped g
         CROSS JOIN LATERAL (
             SELECT coalesce((
                 SELECT c.lowest FROM event_counts c
-                WHERE c.org_unit = t.org AND c.lead_id = t.lead AND c.event_type = '' AND c.level = 8 AND c.slot = t.slot >> 24
-                    AND c.slot << 3 * c.level = t.slot >> 24 << 24), 8) AS lowest
+                WHERE c.org_unit = g.org AND c.lead_id = g.lead AND c.event_type = '' AND c.level = 8 AND c.slot = g.head
+                    AND c.slot << 3 * c.level = g.head << 24), 8) AS lowest
             OFFSET 0
         ) r
+        CROSS JOIN LATERAL unnest(g.slots, g.counts) AS u (slot, n)
         GROUP BY 1, 2, 3, 4, 5
     )
     SELECT (SELECT count(*) FROM gone), array_agg(org), array_agg(lead), array_agg(type), array_agg(reason), array_agg(slot), array_agg(n)
