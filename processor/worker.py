@@ -61,11 +61,11 @@ def main(settings: Settings) -> int:
     from processor.composition import composed  # noqa: PLC0415  # it imports what a worker does from here
 
     telemetry.configure_logging(settings.log_format)
-    _rarely_collect()
+    rarely_collect()
     return asyncio.run(serve(settings, composed))
 
 
-def _rarely_collect() -> None:
+def rarely_collect() -> None:
     """A batch is many short-lived objects and no cycle: looking for cycles as often as by default takes a third of the time."""
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

@@ -43,17 +43,12 @@ def packed(cases: Sequence[Case], windows: Sequence[Touched]) -> Packed:
     words: list[object] = []
     ids: list[bytes] = []
     for touched in windows:
-        kind, lead = touched.kind, touched.lead_id
+        kind, events = touched.kind, touched.events
         number = numbers.get(kind) or numbers.setdefault(kind, len(numbers) + 1)
-        if kind.odd:
-            lead = touched.lead
-        first, *others = [cases[n].event for n in touched.events]
-        ids.append(member(first.id))
-        if others:
-            ids += [member(event.id) for event in others]
-            words += number, lead, [first.occurred_at, *(event.occurred_at for event in others)]
-        else:
-            words += number, lead, first.occurred_at
+        lead = touched.lead if kind.odd else touched.lead_id
+        times = [cases[n].event.occurred_at for n in events]
+        words += (number, lead, times if len(times) > 1 else times[0])
+        ids += [member(cases[n].event.id) for n in events]
     return Packed(windows, list(numbers), words, b"".join(ids))
 
 

@@ -125,7 +125,7 @@ def _windows(
     shards: int,
 ) -> Iterator[Touched]:
     """Of leads whose events are watched alike, by every filter that does."""
-    (first, *_) = next(iter(leads.values()))
+    first = next(iter(leads.values()))[0]
     for place, velocity in enumerate(cases[first].watching):
         kinds = [Kind(org_unit, velocity, epoch, place, odd) for odd in (False, True)]
         for lead_id, events in leads.items():

@@ -10,7 +10,7 @@ import orjson
 from msgspec.json import Encoder
 
 from processor.pure.faults import refuse, unstorable
-from processor.pure.jsontext import LARGEST_INTEGER, SMALLEST_INTEGER
+from processor.pure.jsontext import BACKSLASH, LARGEST_INTEGER, SMALLEST_INTEGER
 from processor.pure.types import Json
 
 LARGEST = 102_400
@@ -26,7 +26,6 @@ _encode = (
 _PLAIN = frozenset((str, int, bool, type(None)))
 _CONTAINERS = frozenset((dict, list))
 _EXACT_BELOW = 2.0**63
-_BACKSLASH = ord("\\")
 _SHOWN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
@@ -94,7 +93,7 @@ def _compact(metadata: dict[str, Json], encode: Callable[[object], bytes]) -> by
         refuse("bad_text", f"{_where(metadata, _unstored)} holds a lone surrogate.")
     # The six characters \\u0000 may also follow an escaped backslash: they are only a hint.
     if (
-        _BACKSLASH in compact
+        BACKSLASH in compact
         and b"\\u0000" in compact
         and (path := _where(metadata, _unstored)) is not None
     ):

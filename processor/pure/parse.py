@@ -58,7 +58,6 @@ class _Plain(Struct, gc=False):
     created_at: str | None = None
 
 
-_BACKSLASH = ord("\\")
 _decoded = Decoder(_Plain).decode
 _NOT_PLAIN = (DecodeError, UnicodeDecodeError, RecursionError, Refused)
 
@@ -100,7 +99,7 @@ def _plain(record: Record, max_future_ms: int) -> Event | None:
     try:
         fields = _decoded(value)
         metadata, compact, doubtful = check(fields.metadata)
-        simple = value.isascii() and _BACKSLASH not in value
+        simple = value.isascii() and jsontext.BACKSLASH not in value
         if doubtful or not (simple or _all_ascii(value, fields)):
             return None
     except _NOT_PLAIN:

@@ -5,7 +5,6 @@ comes on top in a worker is its drivers, and the event loop between them.
 """
 
 import argparse
-import gc
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -29,6 +28,7 @@ from processor.pure.parse import parse
 from processor.pure.triage import looks, slow, triage
 from processor.pure.types import Case, Event, Message, Rejected, Rules
 from processor.pure.velocity import decide
+from processor.worker import rarely_collect
 from tests import fakes_rules
 from tests.oracle_parse import Message as Record
 
@@ -58,8 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--events", type=int, default=100_000)
     records = _records(parser.parse_args(arguments).events)
     rules, steps = _rules(), Steps()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)  # as a worker's
+    rarely_collect()
     for first in range(0, len(records) - BATCH + 1, BATCH):
         _batch(records[first : first + BATCH], rules, steps)
     found = {name: median(took) for name, took in steps.took.items()}

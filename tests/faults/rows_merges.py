@@ -39,7 +39,8 @@ async def raced(field: Field) -> Bitten:
                 assert await dead.ended() == -signal.SIGKILL
                 field.launch()
         await _recorded(field)
-        await goes_on(field)  # windows that nobody has asked for since their leads were merged say nothing of merges
+        # Windows that nobody has asked for since their leads were merged say nothing of merges.
+        await goes_on(field)
     field.heal()
     await field.settle()
     return Bitten(await _told_once(field), "merges that did something")
