@@ -1,6 +1,8 @@
 """What becomes of batches that a topic refuses, with the producers of a worker's lanes on a real broker."""
 
-from contextlib import AsyncExitStack
+import gc
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -46,3 +48,25 @@ async def test_every_lane_is_to_try_again_where_a_topic_takes_less_than_it_did(
         for number, lane in enumerate(lanes):
             with pytest.raises(Retryable, match=r"max\.message\.bytes was changed"):
                 await lane.publish(outcome(world, number))
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """What is in a cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_nothing_of_a_batch_that_was_refused_waits_for_the_collector(world: World) -> None:
+    """Collections are rare in a worker, and a lane may try again for hours."""
+    await world.create_topics(1)
+    async with AsyncExitStack() as closing:
+        (lane,) = await sinks(world, closing, 1)
+        await configure(world, world.enriched, max_message_bytes="16384")
+        with suppress(Retryable):
+            await lane.publish(outcome(world, 0))
+            pytest.fail("the topic takes it")
+    assert [one for one in gc.get_objects() if type(one) is Outcome] == []
