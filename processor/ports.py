@@ -87,7 +87,7 @@ class Windows(Protocol):
     """What is committed about windows."""
 
     async def read(self, cases: Sequence[Case]) -> Reading:
-        """What is committed about the cases."""
+        """What is committed about the cases; those of one org unit and event type are watched by the same filters."""
 
     async def write(self, reading: Reading, facts: Sequence[Facts]) -> None:
         """The cases that were read are committed: adds the facts of their rows."""

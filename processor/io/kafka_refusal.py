@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -19,6 +19,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 _ASKED_S = 5.0
+_CLOSED_S = 1.0
 _OTHER_HOST = frozenset((62, 64))
 """What OpenSSL calls a certificate for another name, or for another address."""
 
@@ -41,9 +42,14 @@ async def refusal(connection: Mapping[str, Any]) -> str | None:
 
 
 async def _ask(host: str, port: int, how: Mapping[str, Any]) -> None:
-    conn = await create_conn(host, port, **how)
+    conn = AIOKafkaConnection(host, port, **how)
     try:
+        await conn.connect()
         await conn.send(MetadataRequest([]))
+    except (KafkaError, ValueError):
+        # Whoever asked ends now, and its event loop: a close that is still under way would leave the socket open.
+        await asyncio.wait([conn.close()], timeout=_CLOSED_S)
+        raise
     finally:
         conn.close()
 
