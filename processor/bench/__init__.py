@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from processor.bench.contenders import FLOOR, OWN
+from processor.bench.contenders import EXACTLY_ONCE, FLOOR, OWN
 from processor.bench.results import failed, table
 from processor.bench.runs import Bench
 from processor.bench.traffic import Sent, traffic
@@ -28,7 +28,7 @@ def main(events: int, rounds: int) -> int:
     """Prints the table; the exit code: 1 where a row, message or verdict was wrong.  Raises `Failure`."""
     with servers() as (stack, folder):
         bench = Bench(stack, folder, sent(events))
-        done = asyncio.run(bench.rounds((FLOOR, *OWN), rounds))
+        done = asyncio.run(bench.rounds((FLOOR, *OWN), rounds, EXACTLY_ONCE))
     print(f"{about(events, rounds)}\n\n{table(done)}")
     return int(failed(done))
 
@@ -51,4 +51,5 @@ def about(events: int, rounds: int) -> str:
     """What a table was made of."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     shared = "which all servers, the contender and the measurement share"
-    return f"{machine}, {shared}; {events:,} messages, medians of {rounds} rounds."
+    counted = f"medians of {rounds} rounds on servers that are warm"
+    return f"{machine}, {shared}; {events:,} messages, {counted}."

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from processor import bench
-from processor.bench.contenders import OWN, Contender
+from processor.bench.contenders import EXACTLY_ONCE, OWN, Contender
 from processor.bench.results import beside, failed, table, write
-from processor.bench.runs import Bench
+from processor.bench.runs import Bench, Round
 from processor.embedded import Stack
 from processor.failures import Failure
 from tests.bench import growth, latency, memory, steps
@@ -61,14 +61,14 @@ def _names(text: str) -> list[str]:
 def _throughput(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
     wrong = 0
     for comparison in comparisons(asked.rivals, asked.events, asked.only, folder):
-        wrong |= _compared(comparison, stack, folder, asked)
+        backlog = Bench(stack, folder, bench.sent(comparison.events), comparison.name)
+        rounds = asyncio.run(backlog.rounds(comparison.contenders, asked.rounds, EXACTLY_ONCE))
+        wrong |= _told(comparison, rounds, asked)
     return wrong
 
 
-def _compared(comparison: Comparison, stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
+def _told(comparison: Comparison, rounds: Sequence[Round], asked: argparse.Namespace) -> int:
     """Prints its tables; 1 where anything was wrong."""
-    backlog = Bench(stack, folder, bench.sent(comparison.events), comparison.name)
-    rounds = asyncio.run(backlog.rounds(comparison.contenders, asked.rounds))
     about = bench.about(comparison.events, asked.rounds)
     write(asked.out, comparison.name, about, rounds)
     print(f"{about}\n\n{table(rounds)}\n")
@@ -88,6 +88,7 @@ async def _latencies(
 ) -> int:
     count, missing = (asked.seconds + latency.WARM_S) * asked.rate, 0
     sent = [*{one.id: one for one in bench.sent(2 * count)}.values()][:count]
+    await latency.run(site, EXACTLY_ONCE, sent, asked.rate)  # counts for nothing: servers get warm
     for contender in contenders:
         took = await latency.run(site, contender, sent, asked.rate)
         missing += took.missing
