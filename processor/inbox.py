@@ -96,14 +96,18 @@ class Inbox:
         self._closed = True
         self._woken.set()
 
-    async def take(self) -> Sequence[Record]:
-        """All there is, up to a batch; waits for the first record; nothing where the inbox is closed."""
+    async def filled(self) -> None:
+        """Waits until there is something to take, or the inbox is closed; the batch taken before is done."""
         self.done()
         while not self._parts and not self._closed:
             if self._broken:
                 raise self._broken
             self._woken.clear()
             await self._woken.wait()
+
+    async def take(self) -> Sequence[Record]:
+        """All there is, up to a batch; waits for the first record; nothing where the inbox is closed."""
+        await self.filled()
         return [] if self._closed else self._batch()
 
     def done(self) -> None:

@@ -21,6 +21,7 @@ from processor.failures import Fenced, Retryable, Stopped
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
 from processor.pure.types import Outcome, Record
+from processor.turns import Turns
 from processor.waits import Waits
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Shared(Struct, frozen=True):
     places: places.Places
     waits: Waits
     budget: inbox.Budget
+    turns: Turns
     tuning: Tuning
     defect: Callable[[Exception], None]
     """Called with what nobody knows how to handle: the process ends."""
@@ -217,6 +219,11 @@ class Lane:
             log.info("lane_ready", offset=self.state.offset)
 
     async def _batch(self, sink: Sink) -> None:
+        await self.inbox.filled()
+        async with self._shared.turns.turn():
+            await self._work(sink)
+
+    async def _work(self, sink: Sink) -> None:
         records = await self.inbox.take()
         if not records:
             return

@@ -27,6 +27,7 @@ from processor.io.kafka_topics import Limits, require_topics
 from processor.lanes import Lane, Process, Shared, Sink
 from processor.places import Places
 from processor.settings import Settings
+from processor.turns import Turns
 from processor.waits import Waits
 from processor.watch import Watch
 
@@ -109,6 +110,7 @@ class Worker:
         self._waits = Waits()
         self._watch = Watch(self._waits, tuning.stall_ms / 1000)
         self._budget = Budget(tuning.held_bytes)
+        self._turns = Turns()
         self._stopping = asyncio.Event()
         self._defect: Exception | None = None
         self._group: Group[Lane] | None = None
@@ -192,6 +194,7 @@ class Worker:
             places=self._work.places,
             waits=self._waits,
             budget=self._budget,
+            turns=self._turns,
             tuning=self._outlet.cluster.tuning,
             defect=self._fails,
         )

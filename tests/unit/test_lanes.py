@@ -13,6 +13,7 @@ from processor.io.kafka import Partition, Tuning
 from processor.lanes import Lane, Process, Shared
 from processor.pure.lane import Bounds
 from processor.pure.types import Outcome, Record
+from processor.turns import Turns
 from processor.waits import Waits
 from tests.fakes_places import KnownPlaces
 
@@ -123,7 +124,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(
-    broker: Broker, process: Process = passes_on, defects: list[Exception] | None = None
+    broker: Broker,
+    process: Process = passes_on,
+    defects: list[Exception] | None = None,
+    turns: Turns | None = None,
 ) -> AsyncIterator[Lane]:
     """A lane at work, closed at the end; it may have closed itself by then."""
     waits, tuning = Waits(), Tuning(recheck_ms=1, batch_records=10)
@@ -133,6 +137,7 @@ async def running(
         places=broker.places,
         waits=waits,
         budget=Budget(1 << 20),
+        turns=turns or Turns(),
         tuning=tuning,
         defect=(defects if defects is not None else []).append,
     )
@@ -154,6 +159,32 @@ async def test_a_lane_publishes_from_the_committed_offset_on() -> None:
         await until(lambda: broker.committed == 25)
     assert broker.published == list(range(3, 25))
     assert broker.sinks == 1
+
+
+async def test_a_lane_that_waits_for_its_turn_takes_what_has_come_meanwhile() -> None:
+    """Batches grow where turns are rare."""
+    broker, turns, sizes = Broker(held=1), Turns(1, 3_600.0), []
+
+    async def counts(records: Sequence[Record]) -> Outcome:
+        sizes.append(len(records))
+        return await passes_on(records)
+
+    async with running(broker, counts, turns=turns) as lane:
+        async with turns.turn():
+            await until(lambda: not lane.inbox.empty)
+            broker.end = 4
+            broker.deliver(1)
+        await until(lambda: broker.committed == 4)
+    assert sizes == [4]
+
+
+async def test_a_lane_that_is_closed_while_it_waits_for_its_turn_takes_nothing() -> None:
+    """What it was fed stays for its next owner."""
+    broker, taken, turns = Broker(held=5), Taken(), Turns(1, 3_600.0)
+    async with running(broker, taken, turns=turns) as lane, turns.turn():
+        await until(lambda: not lane.inbox.empty)
+        lane.close()
+    assert taken.offsets == []
 
 
 @pytest.mark.parametrize("failure", [Retryable("kafka", "no answer"), Retryable("kafka", "K9")])
