@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from processor import inbox, places, telemetry
 from processor.behind import Behind
 from processor.failures import Fenced, Retryable, Stopped
+from processor.io.ending import gave_up
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
 from processor.pure.types import Outcome, Record
@@ -113,6 +114,10 @@ class Lane:
                 await self._place.keep()
             except Exception as error:
                 self._shared.defect(error)
+            except asyncio.CancelledError:
+                if gave_up():
+                    self._shared.defect(RuntimeError("what the lane waited for was cancelled"))
+                raise
             finally:
                 self.state = rules.fail(rules.close(self.state))
                 self.inbox.clear()

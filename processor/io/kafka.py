@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from processor.failures import Fenced, Retryable, StartRefused, Stopped
 from processor.io import kafka_records
+from processor.io.ending import gave_up
 from processor.io.kafka_committed import Member
 from processor.io.kafka_refusal import refusal
 from processor.settings import Settings
@@ -216,8 +217,7 @@ async def translated(seconds: float) -> AsyncIterator[None]:
     except (IllegalStateError, IllegalOperation, AssertionError) as error:
         raise Retryable("kafka", f"client is unusable: {type(error).__name__}: {error}") from error
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if not gave_up():
             raise
         # aiokafka cancels what waits for a connection that is lost
         raise Retryable("kafka", "the client gave up a request") from error

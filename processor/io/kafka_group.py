@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from processor import telemetry
 from processor.failures import Retryable
+from processor.io.ending import gave_up
 from processor.io.kafka import Cluster, Partition, translated
 from processor.io.kafka_reading import next_record, stopped
 from processor.pure.lane import Bounds
@@ -164,24 +165,38 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
 
     async def _poll(self) -> None:
         while True:
-            wanted = [p for p, lane in self.lanes.items() if lane.wants_records()]
             try:
-                fetched = await self._consumer.getmany(
-                    *(wanted or [NOBODY]),
-                    timeout_ms=POLL_MS,
-                    max_records=self._tuning.batch_records,
-                )
+                fetched = await self._fetch()
             except OffsetOutOfRangeError as error:
                 for partition in error.args[0]:
                     if partition in self.lanes:
                         self.lanes[partition].lose_position()
             except NoOffsetForPartitionError as error:
                 self._begins(error.args[0])
-            except KafkaError as error:
-                self._fail(Retryable("kafka", f"{type(error).__name__}: {error}"))
+            except Retryable as failure:
+                self._fail(failure)
                 return
             else:
                 self._hand_over(fetched)
+
+    async def _fetch(self) -> Mapping[Partition, Sequence[Record]]:
+        """What has come for lanes that want records; raises aiokafka's error where a lane has lost its place, else `Retryable`."""
+        wanted = [p for p, lane in self.lanes.items() if lane.wants_records()]
+        try:
+            fetched: Mapping[Partition, Sequence[Record]] = await self._consumer.getmany(
+                *(wanted or [NOBODY]),
+                timeout_ms=POLL_MS,
+                max_records=self._tuning.batch_records,
+            )
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError):
+            raise
+        except KafkaError as error:
+            raise Retryable("kafka", f"{type(error).__name__}: {error}") from error
+        except asyncio.CancelledError as error:
+            if not gave_up():
+                raise
+            raise Retryable("kafka", "the client gave up a fetch") from error
+        return fetched
 
     def _begins(self, partition: Partition) -> None:
         """A fetch that went on over a rebalance asks for partitions nobody has sought in yet: what is new here begins by seeking."""

@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from processor.io.ending import ended, seen
 from processor.io.kafka import translated
 
 START_S = 20.0
@@ -28,12 +29,10 @@ async def abandon(producer: AIOKafkaProducer) -> None:
             while tasks := _tasks(producer):
                 for task in tasks:
                     task.cancel()
-                ended, _ = await asyncio.wait(tasks, timeout=_INSIST_S)
-                for task in ended:
+                over, _ = await asyncio.wait(tasks, timeout=_INSIST_S)
+                for task in over:
                     seen(task)
-    with suppress(Exception):
-        async with asyncio.timeout(CLOSE_S):
-            await producer.client.close()
+    await ended(producer.client.close(), CLOSE_S)
 
 
 def _tasks(producer: AIOKafkaProducer) -> set["asyncio.Task[Any]"]:
@@ -51,12 +50,6 @@ def _owner(task: "asyncio.Task[Any]") -> object:
     """Whose method it runs."""
     frame = getattr(task.get_coro(), "cr_frame", None)
     return frame.f_locals.get("self") if frame else None
-
-
-def seen(ended: "asyncio.Future[Any]") -> None:
-    """An error that nobody waits for any more is no news."""
-    if not ended.cancelled():
-        ended.exception()
 
 
 class Live:

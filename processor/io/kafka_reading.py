@@ -1,15 +1,14 @@
 """Consumers that stand somewhere and read on: the next record they have, and their end."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from aiokafka.errors import KafkaError
-
+from processor.io.ending import ended
 from processor.io.kafka import Partition
 
 POLL_MS = 500
 STOP_S = 3.0
+_CUT_S = 1.0
 
 
 class Reader(Protocol):
@@ -38,11 +37,9 @@ async def next_record(reader: Reader, partition: Partition, end: int) -> Any | N
 
 
 async def stopped(consumer: Any, within_s: float = STOP_S) -> None:
-    """Stops a consumer, whatever state it is in."""
-    try:
-        async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.stop())  # may end as if it were cancelled, half done
-    except* (TimeoutError, KafkaError, OSError):
-        pass  # nobody waits for it any more
-    finally:
-        await consumer._client.close()  # noqa: SLF001 - what stop() may have left open
+    """Stops a consumer, whatever state it is in; takes a moment more than `within_s` where it hangs."""
+    await ended(consumer.stop(), within_s)
+    # What a stop that hung, or failed half way, has left.
+    if (fetcher := consumer._fetcher) is not None:  # noqa: SLF001
+        await ended(fetcher.close(), _CUT_S)
+    await ended(consumer._client.close(), _CUT_S)  # noqa: SLF001

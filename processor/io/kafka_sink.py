@@ -7,7 +7,7 @@ and a new one started: aiokafka's producer does not recover from most of them, a
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import chain
 from typing import TypeAlias
 
@@ -17,10 +17,11 @@ from msgspec import Struct
 
 from processor import telemetry
 from processor.failures import Failure, Retryable, Stopped
+from processor.io.ending import ended, seen
 from processor.io.kafka import Cluster, Partition, translated
 from processor.io.kafka_batches import Packed, Packing, TooLarge, pack
 from processor.io.kafka_committed import marked
-from processor.io.kafka_producer import abandon, seen
+from processor.io.kafka_producer import abandon
 from processor.io.kafka_topics import Limits
 from processor.pure.types import Message, Outcome, Stage
 
@@ -106,11 +107,14 @@ class Batches:
                     await self.producer.send_batch(batch, target.topic, partition=partition)
                 )
                 sent[-1].add_done_callback(seen)
-        if sent:
-            await asyncio.wait(sent)
-        # None that failed has a name here: its error holds this frame, and in a cycle they would hold the whole batch.
-        while sent:
-            sent.pop(0).result()
+        try:
+            if sent:
+                await asyncio.wait(sent)
+            while sent:
+                sent.pop(0).result()
+        finally:
+            # An error holds this frame; what has failed by it would close a cycle that holds the whole batch.
+            sent.clear()
 
     def count_letters(self) -> None:
         """Once what was packed last is committed: a try that failed counts nothing."""
@@ -139,15 +143,13 @@ class Batches:
 
     async def abort(self) -> None:
         """Ends the transaction that is open, as well as it can."""
-        with suppress(Exception):
-            async with asyncio.timeout(ABORT_S):
-                await self.producer.abort_transaction()
+        await ended(self.producer.abort_transaction(), ABORT_S)
         self._forget_its_end()
 
     def _forget_its_end(self) -> None:
         """How a transaction ended is no news to whoever had the error of one of its steps."""
-        ended = self.producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nobody else is told of it
-        ended.add_done_callback(seen)
+        end = self.producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nobody else is told of it
+        end.add_done_callback(seen)
 
     async def discard(self) -> None:
         """Closes the producer, whatever state it is in; what it sends within `DISCARD_S` is sent, and then nothing of it is left."""
@@ -155,9 +157,7 @@ class Batches:
         for batch in chain(*accumulator._batches.values(), accumulator._pending_batches):  # noqa: SLF001
             batch._drain_waiter.add_done_callback(seen)  # noqa: SLF001
         try:
-            with suppress(Exception):
-                async with asyncio.timeout(DISCARD_S):
-                    await self.producer.stop()
+            await ended(self.producer.stop(), DISCARD_S)
         finally:
             await abandon(self.producer)
 

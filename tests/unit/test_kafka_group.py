@@ -1,12 +1,14 @@
-"""A membership whose fetch finds no offset: what that means depends on the lane."""
+"""A membership whose fetch comes to nothing: what that means depends on the lane, or ends it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import NoOffsetForPartitionError
 
+from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition
 from processor.io.kafka_group import Group
 from processor.pure.types import Record
@@ -20,6 +22,7 @@ class Consumer:
     """Each fetch finds no offset in the next partition; then nothing comes any more."""
 
     _client = Connections()
+    _fetcher = None
 
     def __init__(self, *without: Partition) -> None:
         self._without = list(without)
@@ -93,3 +96,18 @@ async def test_a_partition_without_an_offset_ends_no_membership() -> None:
         assert told == {SOUGHT: True, NEW: False}
         assert not running.done()
         group.leave()
+
+
+class GivesUp(Consumer):
+    """Its fetch ends as if somebody had cancelled it."""
+
+    async def getmany(self, *_: Partition, **__: int) -> Mapping[Partition, Sequence[Record]]:
+        raise asyncio.CancelledError
+
+
+async def test_a_fetch_that_is_cancelled_by_nobody_ends_the_membership() -> None:
+    """Else nobody would fetch any more, and nobody would know."""
+    group = Group(Lonely(GivesUp()), ["events.raw"], lambda *_: Lane(reads=True))
+    with pytest.raises(Retryable, match="gave up a fetch"):
+        async with asyncio.timeout(5):
+            await group.run()

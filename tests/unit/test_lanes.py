@@ -415,3 +415,15 @@ async def test_an_outcome_that_would_skip_or_repeat_is_a_defect(ends_at: int) ->
         await until(lambda: bool(defects))
     assert "IllegalMoveError" in repr(defects[0])
     assert (lane.phase(), broker.published) == ("closed", [])
+
+
+async def test_a_lane_whose_work_is_cancelled_by_nobody_is_a_defect() -> None:
+    """It would end without a word, and its partition would have no lane."""
+    broker, defects = Broker(held=5), list[Exception]()
+
+    async def process(_: Sequence[Record]) -> Outcome:
+        raise asyncio.CancelledError
+
+    async with running(broker, process, defects) as lane:
+        await until(lambda: bool(defects))
+    assert (lane.phase(), broker.published) == ("closed", [])
