@@ -33,6 +33,7 @@ class Consumer:
     """A member of the group as aiokafka is one, but less kind: what it loses is lost before its listener hears of it."""
 
     _client = Connections()
+    _fetcher = None
 
     def __init__(self, stage: Stage, broker: Broker, process: Process, *, fenced: bool) -> None:
         self.stage = stage
@@ -190,6 +191,7 @@ class Reader:
     """Looks at single records, which never change."""
 
     _client = Connections()
+    _fetcher = None
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
