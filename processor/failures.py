@@ -4,6 +4,7 @@
 
     Failure
     ├── Retryable      a dependency is away or busy: back off and try again until the lane closes
+    │   └── Unsettled  Kafka has forgotten to end a transaction: the lane ends it
     ├── Unstorable     Postgres cannot hold a value it was given: the one event becomes a dead letter
     ├── Fenced         a newer owner of the partition exists: drop the lane, join the group again
     ├── Stopped        going on would lose or guess: the lane stops with an alert until an operator acts
@@ -28,6 +29,10 @@ class Retryable(Failure):
         super().__init__(f"{dependency}: {reason}")
         self.dependency = dependency
         self.reason = reason
+
+
+class Unsettled(Retryable):
+    """What a lane has published last is neither visible nor given up, and nobody but the lane's own producer can end it."""
 
 
 class Unstorable(Failure):

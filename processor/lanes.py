@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from processor import inbox, places, telemetry
 from processor.behind import Behind
-from processor.failures import Fenced, Retryable, Stopped
+from processor.failures import Fenced, Retryable, Stopped, Unsettled
 from processor.io.ending import gave_up
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
@@ -39,6 +39,9 @@ class Sink(Protocol):
 
     async def start(self) -> None:
         """Fences every earlier owner of the partition where the guarantee asks for it."""
+
+    async def settle(self) -> None:
+        """Ends what an earlier owner's producer has published and Kafka has not ended; raises as `publish` does."""
 
     async def publish(self, outcome: Outcome) -> None:
         """Outputs and offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
@@ -188,7 +191,7 @@ class Lane:
         sink = self._shared.open_sink(self.partition, self._source)
         try:
             await sink.start()
-            await self._position()
+            await self._position(await self._bounds(sink))
             while self.phase() == "ready":
                 await self._batch(sink)
         except Retryable as failure:
@@ -205,8 +208,15 @@ class Lane:
             self.inbox.clear()
             await sink.discard()
 
-    async def _position(self) -> None:
-        bounds = await self._place.bounds()
+    async def _bounds(self, sink: Sink) -> rules.Bounds:
+        try:
+            return await self._place.bounds()
+        except Unsettled:
+            await sink.settle()
+            log.warning("transaction_settled")
+            return await self._place.bounds()
+
+    async def _position(self, bounds: rules.Bounds) -> None:
         begun = rules.position(self.state, bounds)
         if begun.phase == "ready":
             await self._place.begin(bounds, begun.offset)

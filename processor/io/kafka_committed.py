@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
+    KafkaError,
     NotCoordinatorForGroupError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -39,6 +40,8 @@ from processor.pure.position import NO_TOPIC
 
 Partition: TypeAlias = TopicPartition
 T = TypeVar("T")
+UNSETTLED_S = 5.0
+"""A producer that has started has waited until its predecessor's transaction had ended; what is left is done in milliseconds."""
 _RETRY_S = 0.1
 _NOT_YET = (
     GroupCoordinatorNotAvailableError,
@@ -47,9 +50,15 @@ _NOT_YET = (
 )
 _OFFSET_FETCH, _STABLE = 9, 7
 _UNSTABLE = 88
-"""The end of a transaction is being written; aiokafka does not know it."""
+"""aiokafka does not know it."""
 _NO_OFFSET = -1
 _STABLE_ALONE = True
+
+
+class UnstableOffsetError(KafkaError):  # type: ignore[misc]  # aiokafka ships no types
+    """A transaction has an offset that may yet become the group's."""
+
+    errno = _UNSTABLE
 
 
 class Standing(NamedTuple):
@@ -139,9 +148,17 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer of a group that does not take a coordinator's silence for an answer."""
 
     async def standing(self, partition: Partition) -> Standing:
-        """Where the group stands; raises aiokafka's errors."""
+        """Where the group stands; raises aiokafka's errors, and `UnstableOffsetError` where it stays open for `UNSETTLED_S`."""
         question = Question(self._group_id, partition)
-        return await coordinated(partial(_asked, self, question, partition))
+        clock = asyncio.get_running_loop().time
+        until = clock() + UNSETTLED_S
+        while True:
+            try:
+                return await coordinated(partial(_asked, self, question, partition))
+            except UnstableOffsetError:
+                if clock() > until:
+                    raise
+                await asyncio.sleep(_RETRY_S)
 
     async def identity(self, topic: str) -> bytes:
         """The same for as long as the topic is the same one; raises aiokafka's errors."""
@@ -186,6 +203,6 @@ def said(answer: dict[str, Any], partition: Partition) -> Standing:
 
 def _refused(code: int) -> None:
     if code == _UNSTABLE:
-        raise GroupLoadInProgressError("a transaction is about to end")
+        raise UnstableOffsetError("a transaction is about to end")
     if code:
         raise for_code(code)

@@ -141,6 +141,15 @@ class Batches:
         await self.producer.begin_transaction()
         self._forget_its_end()
 
+    async def join(self, group: str) -> None:
+        """The transaction that is open has a part in the group and in every partition that outputs go to."""
+        producer = self.producer
+        for topic in self._outlet.limits.topics:
+            for number in range(self.count(topic)):
+                producer._txn_manager.maybe_add_partition_to_txn(Partition(topic, number))  # noqa: SLF001 - sending would
+        while not await producer._sender._do_add_offsets_to_txn(group):  # noqa: SLF001 - an offset would
+            pass
+
     async def abort(self) -> None:
         """Ends the transaction that is open, as well as it can."""
         await ended(self.producer.abort_transaction(), ABORT_S)
@@ -182,6 +191,18 @@ class Transactional:
     async def start(self) -> None:
         """Fences whoever had the partition before: from here on its offset cannot move."""
         await self.batches.start()
+
+    async def settle(self) -> None:
+        """Commits what a predecessor left without an end; raises as `publish` does.
+
+        A broker that restarts may call a transaction complete without its end in any partition: its outputs, and all after
+        them, stay invisible, and its offset open.  The end of the next transaction of the same transactional id ends both.
+        It is a commit: outputs are acknowledged before an offset joins them, so what has an offset is whole.
+        """
+        async with self.batches.step():
+            await self.begin()
+            await self.batches.join(self._group)
+            await self.commit()
 
     async def publish(self, outcome: Outcome) -> None:
         """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""
@@ -232,6 +253,9 @@ class Idempotent:
     async def start(self) -> None:
         """Fences nobody: two owners at once publish twice."""
         await self.batches.start()
+
+    async def settle(self) -> None:
+        """Nothing: what was left open is a transaction's, and only a producer with its id can end it."""
 
     async def publish(self, outcome: Outcome) -> None:
         """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from processor.failures import Fenced, Retryable, Stopped
+from processor.failures import Fenced, Retryable, Stopped, Unsettled
 from processor.inbox import Budget
 from processor.io.kafka import Partition, Tuning
 from processor.lanes import Lane, Process, Shared
@@ -36,6 +36,7 @@ class Broker:
         self.sinks = 0
         self.discarded = 0
         self.failures: list[Exception] = []
+        self.unsettled = False
         self.lane: Lane
 
     def owns(self, partition: Partition) -> bool:
@@ -44,6 +45,8 @@ class Broker:
 
     async def bounds(self, partition: Partition) -> Bounds:
         assert partition == HERE
+        if self.unsettled:
+            raise Unsettled("kafka", "the end of a transaction does not come")
         return Bounds(self.committed, self.start, self.end, by_lane=self.by_lane)
 
     async def record(self, partition: Partition, offset: int) -> Record | None:
@@ -73,6 +76,9 @@ class FakeSink:
 
     async def start(self) -> None:
         await asyncio.sleep(0)
+
+    async def settle(self) -> None:
+        self._broker.unsettled = False
 
     async def publish(self, outcome: Outcome) -> None:
         await asyncio.sleep(0)
@@ -306,6 +312,15 @@ async def test_what_was_fetched_is_taken_though_others_have_filled_the_budget_me
         await until(lambda: broker.committed == 5)
         budget.held -= budget.limit
     assert broker.published == list(range(5))
+
+
+async def test_a_lane_ends_what_kafka_has_forgotten_to_end_and_begins_behind_it() -> None:
+    """With the producer that it has just started."""
+    broker = Broker(held=5)
+    broker.committed, broker.unsettled = 2, True
+    async with running(broker):
+        await until(lambda: broker.committed == 5)
+    assert (broker.published, broker.sinks) == ([2, 3, 4], 1)
 
 
 async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:
