@@ -11,7 +11,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetFetchResponse_v1, OffsetFetchResponse_v3
 
 from processor.io.kafka import Partition
-from processor.io.kafka_committed import StableResponse, said
+from processor.io.kafka_committed import StableResponse, UnstableOffsetError, said
 
 PARTITION = Partition("events.raw", 3)
 
@@ -50,8 +50,8 @@ def test_an_answer_without_the_partition_says_nothing_of_it() -> None:
 
 
 def test_an_offset_that_a_transaction_is_about_to_change_is_none_yet() -> None:
-    """The end of the transaction is awaited, as if the coordinator still loaded."""
-    with pytest.raises(GroupLoadInProgressError, match="about to end"):
+    """The end of the transaction is awaited, and missed where it does not come."""
+    with pytest.raises(UnstableOffsetError, match="about to end"):
         said(stable(-1, partition=88), PARTITION)
 
 
