@@ -40,8 +40,17 @@ class Sink(Protocol):
     async def start(self) -> None:
         """Fences every earlier owner of the partition where the guarantee asks for it."""
 
+    settles: bool
+    """Whether it can end what its predecessors have left open."""
+
     async def settle(self) -> None:
-        """Ends what an earlier owner's producer has published and Kafka has not ended; raises as `publish` does."""
+        """Commits what an earlier producer of the partition has published and Kafka has not ended; raises as `publish` does.
+
+        Where it is interrupted, Kafka may give up a part of that: the rest is then to be given up too, with `drop`.
+        """
+
+    async def drop(self) -> None:
+        """Gives up outputs that an earlier producer of the partition has left open; raises as `publish` does."""
 
     async def publish(self, outcome: Outcome) -> None:
         """Outputs and offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
@@ -210,11 +219,19 @@ class Lane:
 
     async def _bounds(self, sink: Sink) -> rules.Bounds:
         try:
-            return await self._place.bounds()
+            bounds = await self._place.bounds()
         except Unsettled:
+            if not sink.settles or self._closing.is_set():
+                raise
+            # Whoever is interrupted here leaves the batch to be published once more: no place may say that it is.
+            await self._place.doubt()
             await sink.settle()
-            log.warning("transaction_settled")
-            return await self._place.bounds()
+            bounds = await self._place.bounds()
+            log.warning("transaction_settled", offset=bounds.committed)
+        else:
+            if self._place.doubted:
+                await sink.drop()
+        return bounds
 
     async def _position(self, bounds: rules.Bounds) -> None:
         begun = rules.position(self.state, bounds)

@@ -32,6 +32,10 @@ class Place(Struct, frozen=True):
     last_digest: bytes = b""
 
 
+DOUBTED = Place(b"", 0)
+"""Of no topic: believed nowhere."""
+
+
 class Places(Protocol):
     """Places as they are remembered outside of Kafka."""
 
@@ -78,6 +82,16 @@ class Own:
         if place is None or not _beyond(place, bounds) or not await self._stands(place, bounds):
             return bounds
         return replace(bounds, published=place.next_offset)
+
+    @property
+    def doubted(self) -> bool:
+        """Whether a lane that was to begin here has doubted the place, and come to no end."""
+        return self._known == DOUBTED
+
+    async def doubt(self) -> None:
+        """What is remembered is not believed any more, until a lane begins.  Raises `Retryable`."""
+        await self._places.kept(self._partition)
+        await self._places.take(self._partition, DOUBTED)
 
     async def begin(self, bounds: Bounds, offset: int) -> None:
         """The lane begins at an offset, before it publishes anything: where somebody put the group back it is not forgotten.  Raises `Retryable`."""

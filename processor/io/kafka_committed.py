@@ -151,12 +151,13 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
         """Where the group stands; raises aiokafka's errors, and `UnstableOffsetError` where it stays open for `UNSETTLED_S`."""
         question = Question(self._group_id, partition)
         clock = asyncio.get_running_loop().time
-        until = clock() + UNSETTLED_S
+        since: float | None = None
         while True:
             try:
                 return await coordinated(partial(_asked, self, question, partition))
             except UnstableOffsetError:
-                if clock() > until:
+                since = since or clock()
+                if clock() - since > UNSETTLED_S:
                     raise
                 await asyncio.sleep(_RETRY_S)
 

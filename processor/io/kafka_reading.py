@@ -38,8 +38,11 @@ async def next_record(reader: Reader, partition: Partition, end: int) -> Any | N
 
 async def stopped(consumer: Any, within_s: float = STOP_S) -> None:
     """Stops a consumer, whatever state it is in; takes a moment more than `within_s` where it hangs."""
-    await ended(consumer.stop(), within_s)
-    # What a stop that hung, or failed half way, has left.
-    if (fetcher := consumer._fetcher) is not None:  # noqa: SLF001
-        await ended(fetcher.close(), _CUT_S)
-    await ended(consumer._client.close(), _CUT_S)  # noqa: SLF001
+    try:
+        await ended(consumer.stop(), within_s)
+    finally:
+        # What a stop that hung, or failed half way, has left.
+        fetcher = consumer._fetcher  # noqa: SLF001
+        if fetcher is not None:
+            await ended(fetcher.close(), _CUT_S)
+        await ended(consumer._client.close(), _CUT_S)  # noqa: SLF001

@@ -142,13 +142,15 @@ class Batches:
         self._forget_its_end()
 
     async def join(self, group: str) -> None:
-        """The transaction that is open has a part in the group and in every partition that outputs go to."""
-        producer = self.producer
+        """The transaction that is open has a part in the group, as if an offset had joined it."""
+        while not await self.producer._sender._do_add_offsets_to_txn(group):  # noqa: SLF001 - an offset would be another one
+            pass
+
+    def touch(self) -> None:
+        """It has one in every partition that outputs go to, before it ends, as if something had been sent."""
         for topic in self._outlet.limits.topics:
             for number in range(self.count(topic)):
-                producer._txn_manager.maybe_add_partition_to_txn(Partition(topic, number))  # noqa: SLF001 - sending would
-        while not await producer._sender._do_add_offsets_to_txn(group):  # noqa: SLF001 - an offset would
-            pass
+                self.producer._txn_manager.maybe_add_partition_to_txn(Partition(topic, number))  # noqa: SLF001
 
     async def abort(self) -> None:
         """Ends the transaction that is open, as well as it can."""
@@ -181,6 +183,8 @@ class Batches:
 class Transactional:
     """Exactly once: outputs and offset in one transaction of the input partition's own producer."""
 
+    settles = True
+
     def __init__(self, outlet: Outlet, source: Partition) -> None:
         cluster = outlet.cluster
         self.batches = Batches(outlet, source, cluster.transactional_id(source))
@@ -202,7 +206,16 @@ class Transactional:
         async with self.batches.step():
             await self.begin()
             await self.batches.join(self._group)
+            self.batches.touch()
             await self.commit()
+
+    async def drop(self) -> None:
+        """Aborts outputs that a predecessor left without an end; raises as `publish` does."""
+        async with self.batches.step():
+            await self.begin()
+            self.batches.touch()
+            await self.batches.producer.abort_transaction()
+            self._open = False
 
     async def publish(self, outcome: Outcome) -> None:
         """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""
@@ -245,6 +258,8 @@ class Transactional:
 class Idempotent:
     """At least once: outputs, then the offset."""
 
+    settles = False
+
     def __init__(self, outlet: Outlet, source: Partition, commit: Commit) -> None:
         self.batches = Batches(outlet, source, None)
         self._source = source
@@ -255,7 +270,10 @@ class Idempotent:
         await self.batches.start()
 
     async def settle(self) -> None:
-        """Nothing: what was left open is a transaction's, and only a producer with its id can end it."""
+        """Never called: what was left open is a transaction's, and only a producer with its id can end it."""
+
+    async def drop(self) -> None:
+        """Nothing, for the same reason."""
 
     async def publish(self, outcome: Outcome) -> None:
         """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""

@@ -1,5 +1,6 @@
-"""What becomes of batches that a topic refuses, with the producers of a worker's lanes on a real broker."""
+"""What becomes of batches that a topic refuses, or a broker forgets, with the producers of a worker's lanes on a real broker."""
 
+import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
@@ -11,8 +12,10 @@ from processor.io.kafka import Cluster, Partition, connected
 from processor.io.kafka_sink import Outlet, Transactional
 from processor.io.kafka_topics import Limits
 from processor.pure.types import Message, Outcome
+from tests.e2e.left_open import leave_open
 from tests.e2e.operating import configure
-from tests.harness import World
+from tests.harness import Message as Sent
+from tests.harness import World, read_topic
 
 pytestmark = pytest.mark.contract
 BATCH = [b"x" * 9_000, b"x" * 9_000]
@@ -70,3 +73,18 @@ async def test_nothing_of_a_batch_that_was_refused_waits_for_the_collector(world
             await lane.publish(outcome(world, 0))
             pytest.fail("the topic takes it")
     assert [one for one in gc.get_objects() if type(one) is Outcome] == []
+
+
+async def test_what_was_left_open_can_be_given_up(world: World) -> None:
+    """The end of the next batch would else make it visible beside what was published instead of it."""
+    await world.create_topics(1)
+    await leave_open(world, Sent(b"left", b"k", 0))
+    async with AsyncExitStack() as closing:
+        (lane,) = await sinks(world, closing, 1)
+        await lane.drop()
+        await lane.publish(outcome(world, 0))
+        visible: list[bytes | None] = []
+        async with asyncio.timeout(10):
+            while len(visible) < len(BATCH):
+                visible = [record.value for record in await read_topic(world.kafka, world.enriched)]
+    assert visible == BATCH

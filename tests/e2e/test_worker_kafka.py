@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.record.util import calc_crc32c
 
 from processor.embedded import Stack
 from processor.failures import StartRefused
 from processor.io.kafka_offsets import reset_offset
-from processor.io.kafka_producer import Live
 from tests.e2e.faulty import (
     Feed,
     Start,
@@ -31,6 +29,7 @@ from tests.e2e.faulty import (
     struck,
     telling,
 )
+from tests.e2e.left_open import leave_open
 from tests.harness import Message, Worker, World, produce, read_topic, until
 
 __all__ = ["start_faulty"]
@@ -277,26 +276,6 @@ async def test_a_broker_that_dies_under_load_is_waited_for(
         await produce(world.kafka, world.raw, numbered(1, 20_000))
         once(await all_published(world, 20_001))
     assert await worker.stop() == 0
-
-
-async def leave_open(world: World, output: Message, next_offset: int) -> None:
-    """What a broker that restarts may make of a transaction that was committed: no end anywhere, and nobody who knows of it."""
-    own_id = f"{world.group}.{world.raw}.0"
-    async with admin(world) as client:
-        unasked = {"transaction.partition.verification.enable": "false"}
-        await client.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", unasked)])
-    producer = AIOKafkaProducer(bootstrap_servers=world.kafka, transactional_id=own_id)
-    await producer.start()
-    try:
-        await producer.begin_transaction()
-        source, target = TopicPartition(world.raw, 0), TopicPartition(world.enriched, 0)
-        producer._txn_manager._txn_partitions.add(target)
-        producer._txn_manager._txn_consumer_group = world.group
-        await producer.send_and_wait(target.topic, output.value, output.key, partition=0)
-        offset = {source: (next_offset, f"lane {next_offset}")}
-        await producer.send_offsets_to_transaction(offset, world.group)
-    finally:
-        await Live(producer).end()
 
 
 async def test_what_a_broker_has_forgotten_to_end_is_ended_by_the_lane(

@@ -37,6 +37,8 @@ class Broker:
         self.discarded = 0
         self.failures: list[Exception] = []
         self.unsettled = False
+        self.left_open = 0
+        """What hangs ends there; the next transaction that is committed makes it visible."""
         self.lane: Lane
 
     def owns(self, partition: Partition) -> bool:
@@ -77,13 +79,28 @@ class FakeSink:
     async def start(self) -> None:
         await asyncio.sleep(0)
 
+    settles = True
+
     async def settle(self) -> None:
-        self._broker.unsettled = False
+        """Commits, or is interrupted half way: the offset is given up, what was published hangs on."""
+        await asyncio.sleep(0)
+        broker = self._broker
+        broker.unsettled = False
+        if broker.failures:
+            raise broker.failures.pop(0)
+        broker.committed = broker.left_open
+        broker.published += range(2, broker.left_open)
+        broker.left_open = 0
+
+    async def drop(self) -> None:
+        self._broker.left_open = 0
 
     async def publish(self, outcome: Outcome) -> None:
         await asyncio.sleep(0)
         if self._broker.failures:
             raise self._broker.failures.pop(0)
+        self._broker.published += range(2, self._broker.left_open)
+        self._broker.left_open = 0
         self._broker.published += range(self._broker.committed or 0, outcome.next_offset)
         self._broker.committed = outcome.next_offset
 
@@ -317,10 +334,24 @@ async def test_what_was_fetched_is_taken_though_others_have_filled_the_budget_me
 async def test_a_lane_ends_what_kafka_has_forgotten_to_end_and_begins_behind_it() -> None:
     """With the producer that it has just started."""
     broker = Broker(held=5)
-    broker.committed, broker.unsettled = 2, True
+    broker.committed, broker.unsettled, broker.left_open = 2, True, 4
     async with running(broker):
         await until(lambda: broker.committed == 5)
     assert (broker.published, broker.sinks) == ([2, 3, 4], 1)
+
+
+async def test_where_that_is_interrupted_all_of_it_is_given_up_and_published_again() -> None:
+    """Though a lane had told its place when it had published: Kafka may have given up the offset alone."""
+    broker = Broker(held=5)
+    async with running(broker) as lane:
+        await until(lambda: broker.committed == 5)
+        lane.close()
+    broker.committed, broker.published = 2, []
+    broker.unsettled, broker.left_open = True, 5
+    broker.failures.append(Retryable("kafka", "dies meanwhile"))
+    async with running(broker):
+        await until(lambda: broker.committed == 5)
+    assert (broker.published, broker.left_open) == ([2, 3, 4], 0)
 
 
 async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:
