@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import redis
 
 from processor.demo.recount import recount
 from processor.io.kafka import Partition
-from processor.io.kafka_committed import Member
+from processor.io.kafka_committed import Member, UnstableOffsetError
 from processor.io.windows import LAYOUT
 from processor.io.windows_touched import EXCEEDING
 from tests import harness
@@ -182,9 +183,16 @@ async def committed(
     consumer = Member(bootstrap_servers=world.kafka, group_id=world.group, enable_auto_commit=False)
     try:
         await consumer.start()
-        return {lane: (await consumer.standing(Partition(*lane))).offset or 0 for lane in lanes}
+        return {lane: await _offset(consumer, Partition(*lane)) for lane in lanes}
     finally:
         await consumer.stop()
+
+
+async def _offset(consumer: Member, partition: Partition) -> int:
+    """Once it is settled: that may be left to the lane."""
+    while True:
+        with suppress(UnstableOffsetError):
+            return (await consumer.standing(partition)).offset or 0
 
 
 def windows(url: str) -> list[Held]:

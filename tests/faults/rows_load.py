@@ -21,8 +21,8 @@ from tests.faults.steps import goes_on, stands_still, unready
 from tests.traffic_bad import BAD
 
 KAFKA_AWAY = "kafka is away"
-POISON = 40_000
-WAVES = 16
+POISON = 80_000
+WAVES = 32
 FLAT = 1.15
 """What the second half of the waves may take more than the first."""
 HELD_TO = 100
@@ -42,7 +42,7 @@ MATCHED = """
 """
 
 
-@row("100 % bad messages of every kind, 40,000 of them")
+@row("100 % bad messages of every kind, 80,000 of them")
 async def all_bad(field: Field) -> Bitten:
     """One letter each, nobody waits, and memory does not grow with them."""
     kinds = Mix(bad=1.0, bad_kinds=tuple(BAD.values()))
