@@ -10,7 +10,7 @@ from processor.failures import Retryable
 from processor.io.kafka import Partition
 from processor.io.places import Places
 from processor.io.postgres import Postgres
-from processor.places import Place
+from processor.places import DOUBTED, Place
 
 pytestmark = pytest.mark.contract
 FIRST, SECOND = Partition("events.raw", 0), Partition("events.raw", 1)
@@ -82,3 +82,18 @@ async def test_who_began_last_is_believed_and_nobody_before(postgres: Postgres) 
     other.reached(FIRST, HERE)
     await other.keep()
     assert await told.kept(FIRST) == HERE
+
+
+async def test_a_place_that_is_doubted_is_doubted_by_every_worker_until_a_lane_begins(
+    postgres: Postgres,
+) -> None:
+    """Whoever comes next is to know that something was left half done."""
+    told, other = Places(postgres, "group"), Places(postgres, "group")
+    await told.take(FIRST, THERE)
+    told.reached(FIRST, HERE)
+    await told.kept(FIRST)
+    await told.take(FIRST, DOUBTED)
+    await told.keep()
+    assert (await told.kept(FIRST), await other.kept(FIRST)) == (DOUBTED, DOUBTED)
+    await other.take(FIRST, THERE)
+    assert await told.kept(FIRST) == THERE
