@@ -27,10 +27,10 @@ from aiokafka.errors import (
 )
 from msgspec import Struct
 
-from processor.failures import Fenced, Retryable, StartRefused, Stopped
+from processor.failures import Fenced, Retryable, StartRefused, Stopped, Unsettled
 from processor.io import kafka_records
 from processor.io.ending import gave_up
-from processor.io.kafka_committed import Member
+from processor.io.kafka_committed import Member, UnstableOffsetError
 from processor.io.kafka_refusal import refusal
 from processor.settings import Settings
 
@@ -199,7 +199,7 @@ def quietly() -> Iterator[None]:
 
 @asynccontextmanager
 async def translated(seconds: float) -> AsyncIterator[None]:
-    """Runs one step on Kafka within `seconds`; raises `Fenced`, `Stopped` or `Retryable` for its errors.
+    """Runs one step on Kafka within `seconds`; raises `Fenced`, `Stopped`, `Unsettled` or `Retryable` for its errors.
 
     A producer whose step raised is worth nothing: its sender may be dead, its sequence broken
     or its transaction half ended without a sign.
@@ -224,7 +224,13 @@ async def translated(seconds: float) -> AsyncIterator[None]:
     except TimeoutError as error:
         raise Retryable("kafka", f"no answer within {seconds:g} s") from error
     except (KafkaError, OSError) as error:
-        raise Retryable("kafka", f"{type(error).__name__}: {error}") from error
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> Retryable:
+    if isinstance(error, UnstableOffsetError):
+        return Unsettled("kafka", "the end of a transaction does not come")
+    return Retryable("kafka", f"{type(error).__name__}: {error}")
 
 
 async def _reached(cluster: Cluster) -> AIOKafkaAdminClient:

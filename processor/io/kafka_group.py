@@ -5,18 +5,16 @@ Records are asked for by explicit partitions, never by pausing, which would thro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from processor import telemetry
-from processor.failures import Retryable, Unsettled
+from processor.failures import Retryable
 from processor.io.ending import gave_up
 from processor.io.kafka import Cluster, Partition, translated
-from processor.io.kafka_committed import UnstableOffsetError
 from processor.io.kafka_reading import next_record, stopped
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
@@ -117,7 +115,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
 
         Brokers before 2.5 may show a transaction's offset a little after its end.
         """
-        async with translated(ANSWER_S), _settled():
+        async with translated(ANSWER_S):
             topic = await self._consumer.identity(partition.topic)
             while True:
                 found = await self._consumer.standing(partition)
@@ -237,14 +235,6 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
             for task in late:
                 task.cancel()
             await _unfinished(late, ABANDON_S)
-
-
-@asynccontextmanager
-async def _settled() -> AsyncIterator[None]:
-    try:
-        yield
-    except UnstableOffsetError as error:
-        raise Unsettled("kafka", "the end of a transaction does not come") from error
 
 
 async def _unfinished(

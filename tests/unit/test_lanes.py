@@ -72,14 +72,14 @@ class Broker:
 class FakeSink:
     """Publishes to the broker, or raises what it has in store."""
 
+    settles = True
+
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         broker.sinks += 1
 
     async def start(self) -> None:
         await asyncio.sleep(0)
-
-    settles = True
 
     async def settle(self) -> None:
         """Commits, or is interrupted half way: the offset is given up, what was published hangs on."""
