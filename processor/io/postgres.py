@@ -20,12 +20,17 @@ Connection: TypeAlias = PoolConnectionProxy
 POOL_SIZE = 10
 ACQUIRED_S = 10.0
 """How long a call waits for a connection of the pool: behind a server that hangs, calls would pile up."""
+TRANSACTION_S = 60
+"""How long a transaction may take, longer than its calls: a process that freezes in the midst of a call would hold its locks until it
+wakes, since the server waits for its next word and counts that as work, not as idleness."""
 STREAMED_S = 300.0
 """How long a statement may take whose answer is read in parts: sorting a lead of many millions of rows, for instance."""
 API_ROLE = "processor_api"
 """What the API's sessions go on as: it owns nothing, and row-level security holds for it."""
 NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
 _PART = 2_000
+_LIMITED_SINCE = 17
+"""The first version of Postgres that limits transactions."""
 _EPOCH_US = 946_684_800_000_000  # Postgres counts from 2000-01-01
 _TRANSIENT = (
     asyncpg.PostgresConnectionError,
@@ -109,6 +114,12 @@ async def _prepare(connection: asyncpg.Connection) -> None:
         encoder=lambda value: orjson.dumps(value).decode(),
         decoder=orjson.loads,
     )
+    if _limits(connection):
+        await connection.execute(f"SET transaction_timeout = '{TRANSACTION_S}s'")
+
+
+def _limits(connection: Connection | asyncpg.Connection) -> bool:
+    return connection.get_server_version().major >= _LIMITED_SINCE
 
 
 class _Session(asyncpg.Connection):
@@ -181,7 +192,7 @@ class Postgres:
 
     async def stream_by_keys(self, name: str, *args: object) -> AsyncIterator[list[Any]]:
         """As `fetch_by_keys`, part by part, of one snapshot: for what may be as much as a table."""
-        async with self.transaction() as connection:
+        async with self.transaction(long=True) as connection:
             await connection.execute(QUERIES["by_keys"])
             cursor = await connection.cursor(QUERIES[name], *args, timeout=STREAMED_S)
             while rows := await cursor.fetch(_PART, timeout=STREAMED_S):
@@ -199,10 +210,12 @@ class Postgres:
             return tag
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside one READ COMMITTED transaction."""
+    async def transaction(self, *, long: bool = False) -> AsyncIterator[Connection]:
+        """A connection inside one READ COMMITTED transaction; `long` for readers, who may take more than `TRANSACTION_S`."""
         async with translated(), self._acquired() as connection, connection.transaction():
             try:
+                if long and _limits(connection):
+                    await connection.execute("SET LOCAL transaction_timeout = 0")
                 yield connection
             except TimeoutError:
                 connection.terminate()  # the server hangs: it would not answer a ROLLBACK either
@@ -212,8 +225,8 @@ class Postgres:
         return self._pool.acquire(timeout=ACQUIRED_S)
 
     @asynccontextmanager
-    async def of_org_unit(self, org_unit: str) -> AsyncIterator[Connection]:
+    async def of_org_unit(self, org_unit: str, *, long: bool = False) -> AsyncIterator[Connection]:
         """As `transaction`, in which row-level security shows the API's role this org unit alone."""
-        async with self.transaction() as connection:
+        async with self.transaction(long=long) as connection:
             await connection.execute(QUERIES["enter_org_unit"], org_unit)
             yield connection

@@ -54,7 +54,7 @@ async def run(postgres: Postgres, scan: Scan, goes_on: Callable[[], Awaitable[No
     tally = Tally()
     velocity, rules = _rules(scan)
     preview = Preview(rules, velocity)
-    async with postgres.of_org_unit(scan.org_unit) as connection:
+    async with postgres.of_org_unit(scan.org_unit, long=True) as connection:
         await connection.execute(QUERIES["preview_settings"])
         async for rows in _streamed(connection, scan, velocity):
             for part in _parts(rows):

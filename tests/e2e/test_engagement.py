@@ -14,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from processor.embedded import Stack
+from processor.io.postgres import TRANSACTION_S
 from tests.e2e.engaging import (
     ENVIRONMENT,
     SURGE,
@@ -121,7 +122,7 @@ class Traffic:
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_two_processes_count_what_a_recount_finds_whatever_happens_to_them(
     world: World, start_worker: Start, tmp_path: Path, connection: asyncpg.Connection
 ) -> None:
@@ -140,7 +141,7 @@ async def test_two_processes_count_what_a_recount_finds_whatever_happens_to_them
     await traffic.send(800, merge("merge", "nobody", "lead-0", "lead-2"), PARTING)
     services[1].send(signal.SIGSTOP)
     await traffic.send(400, *CHAIN)
-    await settled(connection, traffic.sent, traffic.merges, 90)
+    await settled(connection, traffic.sent, traffic.merges, 60 + TRANSACTION_S)
     services[1].send(signal.SIGCONT)
     await traffic.send(200)
     await settled(connection, traffic.sent, traffic.merges)
