@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -77,7 +77,7 @@ class Result(Struct, frozen=True):
     """What was measured of one shape."""
 
     milliseconds: Mapping[str, Mapping[str, float]]
-    """Of listings, by kind."""
+    """Of listings, by kind and of all kinds together."""
     taken_in: float
     """Events a second, by the worker while listings were asked for."""
     previews: Mapping[str, Previewed]
@@ -107,10 +107,12 @@ async def _measured(stack: Stack, folder: Path, asked: argparse.Namespace, span_
         for kind in KINDS:  # plans are made, and the large lead is noticed
             await _kind(client, kind, WARM_UP, asked.events)
         began, before = time.monotonic(), await _taken_in(worker)
-        listings = {k: await _kind(client, k, asked.requests, asked.events) for k in KINDS}
+        took = {k: await _kind(client, k, asked.requests, asked.events) for k in KINDS}
         taken_in = (await _taken_in(worker) - before) / (time.monotonic() - began)
         share = min(1.0, PREVIEWED / asked.events)
         previewed = await previews(client, worker, first_ms, span_ms, share)
+        took["all of them"] = [one for kind in took.values() for one in kind]
+        listings = {kind: _percentiles(own) for kind, own in took.items()}
         return Result(listings, taken_in, previewed)
 
 
@@ -119,13 +121,18 @@ async def _taken_in(worker: harness.Worker) -> float:
     return (await worker.metrics())["processor_batch_events_sum"]
 
 
-async def _kind(
-    client: httpx.AsyncClient, kind: str, requests: int, events: int
-) -> dict[str, float]:
+async def _kind(client: httpx.AsyncClient, kind: str, requests: int, events: int) -> list[float]:
+    """Milliseconds of each request."""
     chance = random.Random(kind)
-    took = sorted([await timed(client, KINDS[kind](chance, events)) for _ in range(requests)])
+    took = [await timed(client, KINDS[kind](chance, events)) for _ in range(requests)]
     print(f"\r{kind:<40}", end="", file=sys.stderr)
-    return {"p50": took[len(took) // 2], "p99": took[int(len(took) * 0.99)], "max": took[-1]}
+    return took
+
+
+def _percentiles(took: Sequence[float]) -> Mapping[str, float]:
+    by_size = sorted(took)
+    middle, high = len(took) // 2, int(len(took) * 0.99)
+    return {"p50": by_size[middle], "p99": by_size[high], "max": by_size[-1]}
 
 
 @asynccontextmanager
