@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from processor import inbox, places, telemetry
 from processor.behind import Behind
 from processor.failures import Fenced, Retryable, Stopped, Unsettled
-from processor.io.ending import gave_up
+from processor.io.ending import gave_up, unless
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
 from processor.pure.types import Outcome, Record
@@ -67,6 +67,9 @@ class Source(places.Source, Protocol):
 
     def seek(self, partition: Partition, offset: int) -> None:
         """What is fetched from now on begins at `offset`."""
+
+    async def settled(self, partition: Partition) -> None:
+        """Returns once the last transaction of the partition has ended; raises `Unsettled` where its end does not come, or `Retryable`."""
 
     def leave(self) -> None:
         """Ends the membership; the worker joins again."""
@@ -224,9 +227,9 @@ class Lane:
             if not sink.settles or self._closing.is_set():
                 raise
             # Whoever is interrupted here leaves the batch to be published once more: no place may say that it is.
-            await self._place.doubt()
+            former = await self._place.doubt()
             await sink.settle()
-            bounds = await self._place.bounds()
+            bounds = await self._place.bounds(former)
             log.warning("transaction_settled", offset=bounds.committed)
         else:
             if self._place.doubted:
@@ -254,6 +257,9 @@ class Lane:
         await self.inbox.filled()
         async with self._shared.turns.turn():
             await self._work(sink)
+        if sink.settles:
+            # The abort of the next transaction would be the end of this one too, were that forgotten.
+            await unless(self._closing, self._source.settled(self.partition))
 
     async def _work(self, sink: Sink) -> None:
         records = await self.inbox.take()

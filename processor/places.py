@@ -75,10 +75,14 @@ class Own:
         self._known: Place | None = None
         self._topic = b""
 
-    async def bounds(self) -> Bounds:
-        """Where the group stands, and what is published where more is known of it.  Raises `Retryable`."""
+    async def bounds(self, restored: Place | None = None) -> Bounds:
+        """Where the group stands, and what is published where more is known of it: `restored` is what was doubted, and is true again.
+
+        Raises `Retryable`.
+        """
+        kept = await self._places.kept(self._partition)
+        place = self._known = restored or kept
         bounds = await self._source.bounds(self._partition)
-        place = self._known = await self._places.kept(self._partition)
         if place is None or not _beyond(place, bounds) or not await self._stands(place, bounds):
             return bounds
         return replace(bounds, published=place.next_offset)
@@ -88,10 +92,10 @@ class Own:
         """Whether a lane that was to begin here has doubted the place, and come to no end."""
         return self._known == DOUBTED
 
-    async def doubt(self) -> None:
-        """What is remembered is not believed any more, until a lane begins.  Raises `Retryable`."""
-        await self._places.kept(self._partition)
+    async def doubt(self) -> Place | None:
+        """What was remembered, which is not believed any more until a lane begins.  Raises `Retryable`, also where one has begun meanwhile."""
         await self._places.take(self._partition, DOUBTED)
+        return self._known
 
     async def begin(self, bounds: Bounds, offset: int) -> None:
         """The lane begins at an offset, before it publishes anything: where somebody put the group back it is not forgotten.  Raises `Retryable`."""

@@ -42,7 +42,7 @@ Partition: TypeAlias = TopicPartition
 T = TypeVar("T")
 UNSETTLED_S = 5.0
 """A producer that has started has waited until its predecessor's transaction had ended; what is left is done in milliseconds."""
-_RETRY_S = 0.1
+_FIRST_S, _RETRY_S = 0.005, 0.1
 _NOT_YET = (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -152,6 +152,7 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
         question = Question(self._group_id, partition)
         clock = asyncio.get_running_loop().time
         since: float | None = None
+        pause = _FIRST_S
         while True:
             try:
                 return await coordinated(partial(_asked, self, question, partition))
@@ -159,7 +160,8 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
                 since = since or clock()
                 if clock() - since > UNSETTLED_S:
                     raise
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _RETRY_S)
 
     async def identity(self, topic: str) -> bytes:
         """The same for as long as the topic is the same one; raises aiokafka's errors."""

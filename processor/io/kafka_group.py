@@ -126,6 +126,11 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                         found.offset, start[partition], end[partition], topic, by_lane=found.by_lane
                     )
 
+    async def settled(self, partition: Partition) -> None:
+        """Returns once no transaction is about to change where the group stands; raises `Unsettled` where one stays open."""
+        async with translated(ANSWER_S):
+            await self._consumer.standing(partition)
+
     async def record(self, partition: Partition, offset: int) -> Record | None:
         """The record at an offset below the end; None where there is none."""
         reader = self._cluster.reader()

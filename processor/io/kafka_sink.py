@@ -16,7 +16,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from msgspec import Struct
 
 from processor import telemetry
-from processor.failures import Failure, Retryable, Stopped
+from processor.failures import Failure, Retryable, Stopped, Unsettled
 from processor.io.ending import ended, seen
 from processor.io.kafka import Cluster, Partition, translated
 from processor.io.kafka_batches import Packed, Packing, TooLarge, pack
@@ -273,7 +273,9 @@ class Idempotent:
         """Never called: what was left open is a transaction's, and only a producer with its id can end it."""
 
     async def drop(self) -> None:
-        """Nothing, for the same reason."""
+        """Raises `Unsettled`, for the same reason."""
+        reason = "only a worker in exactly_once can end what a transaction has left open"
+        raise Unsettled("kafka", reason)
 
     async def publish(self, outcome: Outcome) -> None:
         """Raises `Retryable`, `Fenced` or `Stopped`; the sink is then to be discarded."""

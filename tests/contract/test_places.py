@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from processor.failures import Retryable
+from processor.failures import Retryable, Unsettled
 from processor.io.kafka import Partition
 from processor.io.places import Places
 from processor.io.postgres import Postgres
-from processor.places import DOUBTED, Place
+from processor.places import DOUBTED, Own, Place
+from processor.pure.lane import Bounds
+from processor.pure.types import Record
 
 pytestmark = pytest.mark.contract
 FIRST, SECOND = Partition("events.raw", 0), Partition("events.raw", 1)
@@ -97,3 +99,35 @@ async def test_a_place_that_is_doubted_is_doubted_by_every_worker_until_a_lane_b
     assert (await told.kept(FIRST), await other.kept(FIRST)) == (DOUBTED, DOUBTED)
     await other.take(FIRST, THERE)
     assert await told.kept(FIRST) == THERE
+
+
+class Held:
+    """A membership that is held up while it asks Kafka, and another lane begins meanwhile."""
+
+    def __init__(self, other: Places) -> None:
+        self._other = other
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        """What comes is that a transaction hangs."""
+        await self._other.kept(partition)
+        await self._other.take(partition, HERE)
+        raise Unsettled("kafka", "the end of a transaction does not come")
+
+    async def record(self, partition: Partition, offset: int) -> Record | None:
+        """Nobody gets that far."""
+        raise AssertionError
+
+
+async def test_who_was_held_up_doubts_no_place_of_a_lane_that_began_meanwhile(
+    postgres: Postgres,
+) -> None:
+    """The living lane's place is its own, and it goes on telling how far it comes."""
+    late, other = Places(postgres, "group"), Places(postgres, "group")
+    own = Own(FIRST, Held(other), late)
+    with pytest.raises(Unsettled):
+        await own.bounds()
+    with pytest.raises(Retryable, match="another lane"):
+        await own.doubt()
+    other.reached(FIRST, replace(HERE, next_offset=9))
+    await other.keep()
+    assert await late.kept(FIRST) == replace(HERE, next_offset=9)

@@ -2,14 +2,14 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from processor.failures import Retryable
+from processor.failures import Retryable, Unsettled
 from processor.io.kafka import Cluster, Partition, connected
-from processor.io.kafka_sink import Outlet, Transactional
+from processor.io.kafka_sink import Idempotent, Outlet, Transactional
 from processor.io.kafka_topics import Limits
 from processor.pure.types import Message, Outcome
 from tests.e2e.left_open import leave_open
@@ -21,13 +21,18 @@ pytestmark = pytest.mark.contract
 BATCH = [b"x" * 9_000, b"x" * 9_000]
 
 
-async def sinks(world: World, closing: AsyncExitStack, count: int) -> list[Transactional]:
-    """Those of so many lanes, which share what they know of limits."""
+async def shared(world: World) -> Outlet:
+    """What sinks share."""
     cluster = Cluster(world.settings())
     limits = Limits(cluster, [world.enriched])
     async with connected(cluster) as admin:
         await limits.read(admin)
-    outlet = Outlet(cluster, limits, lambda message: message)
+    return Outlet(cluster, limits, lambda message: message)
+
+
+async def sinks(world: World, closing: AsyncExitStack, count: int) -> list[Transactional]:
+    """Those of so many lanes, which share what they know of limits."""
+    outlet = await shared(world)
     made = [Transactional(outlet, Partition(world.raw, number)) for number in range(count)]
     for sink in made:
         await sink.start()
@@ -88,3 +93,18 @@ async def test_what_was_left_open_can_be_given_up(world: World) -> None:
             while len(visible) < len(BATCH):
                 visible = [record.value for record in await read_topic(world.kafka, world.enriched)]
     assert visible == BATCH
+
+
+async def nobody(_: Mapping[Partition, tuple[int, str]]) -> None:
+    """Commits nothing."""
+    raise AssertionError
+
+
+async def test_at_least_once_gives_up_nothing_that_was_left_open(world: World) -> None:
+    """Whoever went on would hide that readers still wait for it."""
+    await world.create_topics(1)
+    async with AsyncExitStack() as closing:
+        sink = Idempotent(await shared(world), Partition(world.raw, 0), nobody)
+        closing.push_async_callback(sink.discard)
+        with pytest.raises(Unsettled, match="exactly_once"):
+            await sink.drop()

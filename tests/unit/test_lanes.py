@@ -11,6 +11,7 @@ from processor.failures import Fenced, Retryable, Stopped, Unsettled
 from processor.inbox import Budget
 from processor.io.kafka import Partition, Tuning
 from processor.lanes import Lane, Process, Shared
+from processor.places import DOUBTED
 from processor.pure.lane import Bounds
 from processor.pure.types import Outcome, Record
 from processor.turns import Turns
@@ -37,8 +38,12 @@ class Broker:
         self.discarded = 0
         self.failures: list[Exception] = []
         self.unsettled = False
-        self.left_open = 0
-        """What hangs ends there; the next transaction that is committed makes it visible."""
+        self.left_open = range(0)
+        """Outputs that hang: the next transaction makes them visible, or takes them along where it is aborted."""
+        self.pending: int | None = None
+        """An offset that hangs, until the next transaction of the group."""
+        self.forgets = False
+        """The end of what is published next."""
         self.lane: Lane
 
     def owns(self, partition: Partition) -> bool:
@@ -50,6 +55,9 @@ class Broker:
         if self.unsettled:
             raise Unsettled("kafka", "the end of a transaction does not come")
         return Bounds(self.committed, self.start, self.end, by_lane=self.by_lane)
+
+    async def settled(self, partition: Partition) -> None:
+        await self.bounds(partition)
 
     async def record(self, partition: Partition, offset: int) -> Record | None:
         assert partition == HERE
@@ -72,9 +80,8 @@ class Broker:
 class FakeSink:
     """Publishes to the broker, or raises what it has in store."""
 
-    settles = True
-
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *, settles: bool = True) -> None:
+        self.settles = settles
         self._broker = broker
         broker.sinks += 1
 
@@ -88,21 +95,30 @@ class FakeSink:
         broker.unsettled = False
         if broker.failures:
             raise broker.failures.pop(0)
-        broker.committed = broker.left_open
-        broker.published += range(2, broker.left_open)
-        broker.left_open = 0
+        broker.committed = broker.pending
+        broker.published += broker.left_open
+        broker.left_open = range(0)
 
     async def drop(self) -> None:
-        self._broker.left_open = 0
+        if not self.settles:
+            raise Unsettled("kafka", "it takes another sink")
+        self._broker.left_open = range(0)
 
     async def publish(self, outcome: Outcome) -> None:
         await asyncio.sleep(0)
-        if self._broker.failures:
-            raise self._broker.failures.pop(0)
-        self._broker.published += range(2, self._broker.left_open)
-        self._broker.left_open = 0
-        self._broker.published += range(self._broker.committed or 0, outcome.next_offset)
-        self._broker.committed = outcome.next_offset
+        broker = self._broker
+        said, broker.published = broker.published, [*broker.published, *broker.left_open]
+        broker.left_open = range(0)
+        if broker.failures:
+            broker.published = said
+            raise broker.failures.pop(0)
+        outputs = range(broker.committed or 0, outcome.next_offset)
+        if broker.forgets:
+            broker.forgets, broker.unsettled = False, True
+            broker.left_open, broker.pending = outputs, outcome.next_offset
+            return
+        broker.published += outputs
+        broker.committed = outcome.next_offset
 
     async def discard(self) -> None:
         self._broker.discarded += 1
@@ -151,12 +167,14 @@ async def running(
     process: Process = passes_on,
     defects: list[Exception] | None = None,
     turns: Turns | None = None,
+    *,
+    settles: bool = True,
 ) -> AsyncIterator[Lane]:
     """A lane at work, closed at the end; it may have closed itself by then."""
     waits, tuning = Waits(), Tuning(recheck_ms=1, batch_records=10)
     shared = Shared(
         processes={"in": process},
-        open_sink=lambda *_: FakeSink(broker),
+        open_sink=lambda *_: FakeSink(broker, settles=settles),
         places=broker.places,
         waits=waits,
         budget=Budget(1 << 20),
@@ -334,7 +352,7 @@ async def test_what_was_fetched_is_taken_though_others_have_filled_the_budget_me
 async def test_a_lane_ends_what_kafka_has_forgotten_to_end_and_begins_behind_it() -> None:
     """With the producer that it has just started."""
     broker = Broker(held=5)
-    broker.committed, broker.unsettled, broker.left_open = 2, True, 4
+    broker.committed, broker.unsettled, broker.left_open, broker.pending = 2, True, range(2, 4), 4
     async with running(broker):
         await until(lambda: broker.committed == 5)
     assert (broker.published, broker.sinks) == ([2, 3, 4], 1)
@@ -347,11 +365,56 @@ async def test_where_that_is_interrupted_all_of_it_is_given_up_and_published_aga
         await until(lambda: broker.committed == 5)
         lane.close()
     broker.committed, broker.published = 2, []
-    broker.unsettled, broker.left_open = True, 5
+    broker.unsettled, broker.left_open = True, range(2, 5)
     broker.failures.append(Retryable("kafka", "dies meanwhile"))
     async with running(broker):
         await until(lambda: broker.committed == 5)
-    assert (broker.published, broker.left_open) == ([2, 3, 4], 0)
+    assert (broker.published, broker.left_open) == ([2, 3, 4], range(0))
+
+
+async def test_where_all_of_it_is_ended_a_lane_begins_where_it_had_published_to() -> None:
+    """Though what hung was of long ago: a coordinator that has forgotten what came after is not believed."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker) as lane:
+        await until(lambda: broker.committed == 25)
+        lane.close()
+    broker.committed, broker.unsettled, broker.pending, broker.end = 8, True, 10, 26
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 26)
+    assert taken.offsets == [25]
+
+
+async def test_no_transaction_begins_before_the_last_one_has_ended() -> None:
+    """Else the abort of the second takes along what the first has published."""
+    broker = Broker(held=5)
+    broker.forgets = True
+    async with running(broker) as lane:
+        await until(lambda: broker.pending == 5)
+        broker.failures.append(Retryable("kafka", "no answer"))
+        broker.end = 8
+        lane.feed([record(offset) for offset in range(5, 8)])
+        await until(lambda: broker.committed == 8)
+    assert broker.published == list(range(8))
+
+
+async def test_a_lane_without_work_ends_what_kafka_has_forgotten_to_end() -> None:
+    """It looks once more after each batch: others wait for what it has published."""
+    broker = Broker(held=5)
+    broker.forgets = True
+    async with running(broker):
+        await until(lambda: broker.committed == 5)
+    assert broker.published == list(range(5))
+
+
+async def test_a_lane_that_cannot_end_it_waits_for_one_that_can() -> None:
+    """As in at_least_once, where a doubt that somebody has left stays."""
+    broker = Broker(held=5)
+    broker.places.known[HERE] = DOUBTED
+    async with running(broker, settles=False) as lane:
+        await until(lambda: lane.phase() == "waiting")
+        assert broker.places.known[HERE] == DOUBTED
+    async with running(broker):
+        await until(lambda: broker.committed == 5)
 
 
 async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:
