@@ -18,7 +18,7 @@ import redis
 from processor.embedded.journal import free_port
 from processor.io.kafka_topics import create_topics
 from processor.settings import Settings
-from tests.harness_kafka import Message, produce, read_topic
+from tests.harness_kafka import Message, hour_ago, produce, read_topic
 from tests.harness_waiting import until, until_now
 from tests.harness_worker import Worker, http_get, processor
 
@@ -33,6 +33,7 @@ __all__ = [
     "execute",
     "flush_redis",
     "free_port",
+    "hour_ago",
     "http_get",
     "processor",
     "produce",

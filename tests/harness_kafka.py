@@ -7,6 +7,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
+from processor.io.clock import now_ms
+
 PATIENCE_S = 30.0
 """Without a record, before a reader gives up."""
 
@@ -20,6 +22,11 @@ class Message:
     partition: int | None = None
     timestamp: int | None = None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+def hour_ago() -> int:
+    """A time, in whole seconds, of records that Kafka keeps: older ones than their topic keeps it may delete at any moment."""
+    return now_ms() // 1000 * 1000 - 3_600_000
 
 
 async def produce(bootstrap: str, topic: str, messages: Iterable[Message]) -> list[tuple[int, int]]:

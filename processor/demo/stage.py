@@ -62,16 +62,22 @@ async def set_up(servers: Servers, progress: Steps) -> AsyncIterator[Stage]:
         environment = {**os.environ, **own}
         worker = Service("worker", environment, servers.folder / "worker.log", "METRICS_PORT")
         api = Service("api", _free_port(environment), servers.folder / "api.log", "API_PORT")
+        leaving.push_async_callback(_stopped, worker, api)
         async with asyncio.TaskGroup() as scope:
-            scope.create_task(_started(worker, steps.WORKER, progress, leaving))
-            scope.create_task(_started(api, steps.API, progress, leaving))
+            scope.create_task(_started(worker, steps.WORKER, progress))
+            scope.create_task(_started(api, steps.API, progress))
         yield Stage(_settings(own), own, worker, api)
 
 
-async def _started(service: Service, step: str, progress: Steps, leaving: AsyncExitStack) -> None:
-    leaving.push_async_callback(service.stop, 1.0)
+async def _started(service: Service, step: str, progress: Steps) -> None:
     with progress.step(step):
         await service.start()
+
+
+async def _stopped(*services: Service) -> None:
+    async with asyncio.TaskGroup() as scope:
+        for service in services:
+            scope.create_task(service.stop(1.0))
 
 
 def _free_port(environment: Environment) -> Environment:

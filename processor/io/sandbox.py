@@ -21,6 +21,8 @@ from processor.settings import Settings, redis_urls
 _NUMBERS = range(1, 16)
 _TAKEN = "sandbox"
 _AWAY_WITHIN_S = 1.0
+_DELETED_WITHIN_S = 3.0
+"""Topics, by a client that has to find the brokers first."""
 
 
 def _at(server: str, path: str) -> str:
@@ -91,10 +93,10 @@ async def own_topics(settings: Settings) -> AsyncIterator[None]:
         yield
     finally:
         with suppress(Retryable, KafkaError, TimeoutError):
-            async with asyncio.timeout(_AWAY_WITHIN_S):
+            async with asyncio.timeout(_DELETED_WITHIN_S):
                 await _delete(settings, made)
 
 
 async def _delete(settings: Settings, names: Iterable[str]) -> None:
-    async with connected(Cluster(settings)) as admin, translated(_AWAY_WITHIN_S):
+    async with connected(Cluster(settings)) as admin, translated(_DELETED_WITHIN_S):
         await admin.delete_topics(list(names))

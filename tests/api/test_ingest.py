@@ -7,12 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from processor import telemetry
-from processor.io.kafka import Cluster, connected
 from tests.api.client import Api, api
-from tests.harness import Message, Worker, produce, read_topic, until
+from tests.e2e.operating import configure
+from tests.harness import Message, Worker, hour_ago, produce, read_topic, until
 
 __all__ = ["api"]
 pytestmark = pytest.mark.e2e
@@ -47,13 +46,13 @@ async def post(api: Api, content: bytes, **headers: str) -> Any:
 async def test_an_event_is_on_the_topic_when_it_is_accepted(api: Api) -> None:
     """Keyed by its lead, under the token's org unit, with the time it was accepted and an id nobody can guess."""
     before = telemetry.INGESTED._value.get()
-    api.now.at = AT
+    at = api.now.at = hour_ago()
     answer = await api.client.post("/ingest", json=VIEW | {"org_unit": "globex", "more": [1]})
     assert (answer.status_code, list(answer.json())) == (202, ["ids"])
     (event_id,) = answer.json()["ids"]
     assert len(event_id) == 32
     (record,) = await published(api)
-    assert (record.key, record.timestamp, list(record.headers)) == (b"ld_1", AT, [])
+    assert (record.key, record.timestamp, list(record.headers)) == (b"ld_1", at, [])
     assert record.value == (
         b'{"org_unit":"acme","id":"%b","lead_id":"ld_1","event_type":"page_view","metadata":{}}'
         % event_id.encode()
@@ -131,12 +130,8 @@ async def test_a_time_too_far_after_that_of_acceptance_is_refused(api: Api) -> N
 
 
 async def limit_raw_topic(api: Api, max_bytes: int) -> None:
-    """Sets max.message.bytes."""
-    resource = ConfigResource(
-        ConfigResourceType.TOPIC, api.world.raw, {"max.message.bytes": str(max_bytes)}
-    )
-    async with connected(Cluster(api.world.settings())) as admin:
-        await admin.alter_configs([resource])
+    """Sets max.message.bytes; the broker knows it then."""
+    await configure(api.world, api.world.raw, max_message_bytes=str(max_bytes))
 
 
 async def test_a_record_over_the_topics_limit_is_too_large(api: Api) -> None:
@@ -277,13 +272,13 @@ async def test_a_worker_stores_what_it_would_have_stored_of_a_producers_message(
     api: Api, start_worker: Callable[..., Worker]
 ) -> None:
     """Whatever the body looks like: alone, in an array, and directly on the topic."""
-    api.now.at = AT
+    at = api.now.at = hour_ago()
 
     def named(text: str, event_id: str) -> bytes:
         return f'{{"id":"{event_id}",{text[1:]}'.encode()
 
     def direct(n: int, text: str) -> Message:
-        return Message(b'{"org_unit":"acme",' + named(text, f"direct-{n}")[1:], b"k", timestamp=AT)
+        return Message(b'{"org_unit":"acme",' + named(text, f"direct-{n}")[1:], b"k", timestamp=at)
 
     await produce(api.world.kafka, api.world.raw, [direct(n, text) for n, text in enumerate(SAME)])
     for n, text in enumerate(SAME):

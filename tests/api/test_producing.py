@@ -11,11 +11,11 @@ from processor.io import producing
 from processor.io.clock import now_ms
 from processor.io.kafka import Cluster, connected
 from processor.io.producing import Producing, Sending, TooLargeError
-from tests.harness import World, read_topic, until
+from tests.harness import World, hour_ago, read_topic, until
 
 pytestmark = pytest.mark.e2e
 
-AT = 1_736_937_000_000
+AT = hour_ago()
 DAY = 86_400_000
 
 

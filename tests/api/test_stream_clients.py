@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from processor.api.server import END_WITHIN_S
 from processor.embedded import Stack
 from processor.embedded.journal import free_port
 from tests.api.client import Api, api, http_client
@@ -179,7 +180,7 @@ async def test_nothing_is_sent_while_nobody_can_say_whether_a_token_is_in_force(
         stack.kill("postgres", signal.SIGSTOP)
         try:
             (client,) = api.services.hub
-            await until(lambda: not client.allowed.is_set(), 5)
+            await until(lambda: not client.allowed.is_set())
             await publish(api.world, [enriched("evt-1")])
             await until(client.something.is_set)
             assert stream.events == []
@@ -228,8 +229,8 @@ async def test_streams_end_at_once_when_the_process_is_asked_to_end(
         await publish(api.world, [enriched(f"evt-{n}", metadata=LARGE) for n in range(15)])
         await stream.has(15)
         process.send(signal.SIGTERM)
-        await until(lambda: stream.ended, 2)
-        assert await process.ended(5) == 0
+        await until(lambda: stream.ended, END_WITHIN_S / 2)
+        assert await process.ended(END_WITHIN_S / 2) == 0
     assert "Traceback" not in process.output
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from processor.io.kafka import Cluster, connected
 from processor.io.kafka_topics import create_topics
 from processor.pure import position
 from tests.api.client import Api, api, running
 from tests.api.sse import Stream, enriched, listening, merged, publish
+from tests.e2e.operating import grow
 from tests.harness import Message, World
 from tests.harness_waiting import until
 
@@ -235,8 +236,7 @@ async def test_partitions_that_are_added_are_read_from_their_first_event(api: Ap
     """By clients that are there, and by those who come back with an id from before."""
     had = await left_at(api)
     async with listening(api.client) as stream:
-        async with administering(api.world) as admin:
-            await admin.create_partitions({api.world.enriched: NewPartitions(3)})
+        await grow(api.world, api.world.enriched, 3)
         await publish(api.world, [enriched("first", partition=2)])
         await stream.has(1)
         async with listening(api.client, last_id=had.last_id) as again:

@@ -57,9 +57,9 @@ async def test_who_falls_silent_in_a_transaction_keeps_its_locks_only_so_long(
 
     async def silent() -> None:
         async with postgres.transaction(long=True) as connection:  # whose limit does not run yet
-            await connection.execute(f"SET LOCAL {limit} = '1s'")
             await connection.execute(lock)
             seen.append(await free())
+            await connection.execute(f"SET LOCAL {limit} = '1s'")
             if limit == "transaction_timeout":
                 await connection.prepare("SELECT $1::integer")
             seen.append(await until(free))

@@ -1,10 +1,25 @@
 """What the tests of operators' commands do to servers."""
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from processor.io.kafka_topics import topic_configs
+from processor.io.kafka_topics import partitions_of, topic_configs
 from tests.harness import World, until
+
+
+async def grow(world: World, topic: str, partitions: int) -> None:
+    """Adds partitions; the broker knows them then."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.kafka)
+    await admin.start()
+    try:
+        await admin.create_partitions({topic: NewPartitions(partitions)})
+
+        async def known() -> bool:
+            return await partitions_of(admin, topic) == partitions
+
+        await until(known)
+    finally:
+        await admin.close()
 
 
 async def configure(world: World, topic: str, **configs: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.record.util import calc_crc32c
 
@@ -30,6 +30,7 @@ from tests.e2e.faulty import (
     telling,
 )
 from tests.e2e.left_open import leave_open
+from tests.e2e.operating import grow
 from tests.harness import Message, Worker, World, produce, read_topic, until
 
 __all__ = ["start_faulty"]
@@ -306,8 +307,7 @@ async def test_partitions_added_while_a_worker_runs_get_lanes(
     await world.create_topics(1)
     worker = start_faulty(world)
     await worker.ready()
-    async with admin(world) as client:
-        await client.create_partitions({world.raw: NewPartitions(3)})
+    await grow(world, world.raw, 3)
     await produce(world.kafka, world.raw, [Message(b"p%d" % n, b"k", n) for n in range(3)])
     assert set((await all_published(world, 3)).values()) == {1}
 
