@@ -278,6 +278,7 @@ class Lane:
     def _published(self, records: Sequence[Record]) -> None:
         self._failures = 0
         self._unpublished = False
+        self.inbox.done()
         self._behind.at(self.state.offset)
         self._place.published(records)
         self._shared.waits.over(self.partition)

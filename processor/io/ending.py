@@ -23,7 +23,7 @@ async def ended(closing: Coroutine[Any, Any, object], within_s: float) -> None:
 
 
 async def unless(event: asyncio.Event, waits: Coroutine[Any, Any, object]) -> None:
-    """Returns when it has ended or the event is set, whichever is first; raises what it raises."""
+    """Returns when it has ended, or as soon as the event is set; raises what it raises until then."""
     tasks = asked, _ = asyncio.ensure_future(waits), asyncio.ensure_future(event.wait())
     asked.add_done_callback(seen)
     try:
@@ -32,7 +32,7 @@ async def unless(event: asyncio.Event, waits: Coroutine[Any, Any, object]) -> No
         for task in tasks:
             task.cancel()
     await asyncio.wait(tasks, timeout=_INSIST_S)
-    if not asked.cancelled():
+    if not event.is_set():
         asked.result()
 
 
