@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from processor.failures import Failure
 from processor.pure.types import Record
 
 
@@ -51,7 +50,7 @@ class Inbox:
         self._most = bounds.first_records
         self._first_ms: int | None = None
         self._woken = asyncio.Event()
-        self._broken: Failure | None = None
+        self._broken: Exception | None = None
         self._closed = False
 
     @property
@@ -86,7 +85,7 @@ class Inbox:
             self._budget.held += weight
         self._woken.set()
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: Exception) -> None:
         """`take` raises it once what is there is used up."""
         self._broken = failure
         self._woken.set()

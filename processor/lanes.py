@@ -17,8 +17,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from processor import inbox, places, telemetry
 from processor.behind import Behind
+from processor.endings import Ending
 from processor.failures import Fenced, Retryable, Stopped, Unsettled
-from processor.io.ending import gave_up, unless
+from processor.io.ending import gave_up
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
 from processor.pure.types import Outcome, Record
@@ -105,6 +106,7 @@ class Lane:
         self.state = rules.Lane()
         self.inbox = inbox.Inbox(bounds, shared.budget)
         self._behind = Behind(partition)
+        self._ending = Ending(self.inbox.fail)
         self._place = places.Own(partition, source, shared.places)
         self._source = source
         self._shared = shared
@@ -216,6 +218,7 @@ class Lane:
         except Stopped as failure:
             self._stopped(str(failure))
         finally:
+            self._ending.forget()
             self._behind.holds(self.inbox.oldest_ms)
             self.inbox.clear()
             await sink.discard()
@@ -257,9 +260,6 @@ class Lane:
         await self.inbox.filled()
         async with self._shared.turns.turn():
             await self._work(sink)
-        if sink.settles:
-            # The abort of the next transaction would be the end of this one too, were that forgotten.
-            await unless(self._closing, self._source.settled(self.partition))
 
     async def _work(self, sink: Sink) -> None:
         records = await self.inbox.take()
@@ -269,11 +269,15 @@ class Lane:
         process = self._shared.processes[self.partition.topic]
         outcome: Outcome = await self._retrying(process, records)
         self._shared.waits.over(self._processing)
+        # The abort of this transaction would be the end of the last one too, were that forgotten.
+        await self._ending.has_come()
         self.state = rules.publish(self.state, outcome.next_offset)
         with telemetry.stage("publish"):
             await sink.publish(outcome)
         self.state = rules.commit(self.state)
         self._published(records)
+        if sink.settles:
+            self._ending.begin(self._source.settled(self.partition))
 
     def _published(self, records: Sequence[Record]) -> None:
         self._failures = 0

@@ -22,20 +22,6 @@ async def ended(closing: Coroutine[Any, Any, object], within_s: float) -> None:
     await asyncio.wait([task], timeout=_INSIST_S)
 
 
-async def unless(event: asyncio.Event, waits: Coroutine[Any, Any, object]) -> None:
-    """Returns when it has ended, or as soon as the event is set; raises what it raises until then."""
-    tasks = asked, _ = asyncio.ensure_future(waits), asyncio.ensure_future(event.wait())
-    asked.add_done_callback(seen)
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    await asyncio.wait(tasks, timeout=_INSIST_S)
-    if not event.is_set():
-        asked.result()
-
-
 def seen(ended: "asyncio.Future[Any]") -> None:
     """An error that nobody waits for any more is no news."""
     if not ended.cancelled():

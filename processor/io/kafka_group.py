@@ -23,6 +23,8 @@ NOBODY = Partition("__nobody__", 0)
 """Asking for no partition would mean all of them."""
 POLL_MS = 100
 ANSWER_S = 10.0
+MARKERS_S = 0.02
+"""Within this a transaction that was committed has mostly ended in all its partitions."""
 LEAVE_S = 6.0
 ABANDON_S = 5.0
 
@@ -128,6 +130,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
 
     async def settled(self, partition: Partition) -> None:
         """Returns once no transaction is about to change where the group stands; raises `Unsettled` where one stays open."""
+        await asyncio.sleep(MARKERS_S)  # who asks at once has to ask twice
         async with translated(ANSWER_S):
             await self._consumer.standing(partition)
 

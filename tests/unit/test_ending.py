@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from processor.io.ending import ended, gave_up, unless
+from processor.io.ending import ended, gave_up
 from processor.io.kafka_reading import stopped
 
 SOON_S = 0.01
@@ -47,26 +47,6 @@ async def test_however_it_closes_whoever_waits_goes_on(closing: Callable[[], obj
     """Neither for ever, nor with an error, nor cancelled by nobody."""
     async with at_once():
         await ended(closing(), SOON_S)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("waits", [hangs, swallows_its_cancellation, ends_as_if_cancelled, fails])
-async def test_nothing_is_waited_for_once_the_event_is_set(waits: Callable[[], object]) -> None:
-    """Whatever becomes of it."""
-    event = asyncio.Event()
-    event.set()
-    async with at_once():
-        await unless(event, waits())  # type: ignore[arg-type]
-
-
-async def test_until_then_it_is_waited_for_and_its_error_is_raised() -> None:
-    """Also that it was cancelled by nobody: it has not come to its end."""
-    event = asyncio.Event()
-    async with at_once():
-        await unless(event, asyncio.sleep(0))
-        with pytest.raises(ConnectionResetError):
-            await unless(event, fails())
-        with pytest.raises(asyncio.CancelledError):
-            await unless(event, ends_as_if_cancelled())
 
 
 async def test_who_is_cancelled_while_it_waits_is_cancelled() -> None:
