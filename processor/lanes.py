@@ -232,7 +232,8 @@ class Lane:
             # Whoever is interrupted here leaves the batch to be published once more: no place may say that it is.
             former = await self._place.doubt()
             await sink.settle()
-            bounds = await self._place.bounds(former)
+            await self._place.believe(former)
+            bounds = await self._place.bounds()
             log.warning("transaction_settled", offset=bounds.committed)
         else:
             if self._place.doubted:

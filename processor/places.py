@@ -45,7 +45,7 @@ class Places(Protocol):
     async def take(self, partition: Partition, place: Place) -> None:
         """A lane begins: this is remembered, and nothing that former lanes tell from now on.
 
-        Raises `Retryable`, also where another lane has begun since the last one was asked for.
+        Raises `Retryable`, also where another lane has begun since the last one was asked for or taken.
         """
 
     def reached(self, partition: Partition, place: Place) -> None:
@@ -75,13 +75,9 @@ class Own:
         self._known: Place | None = None
         self._topic = b""
 
-    async def bounds(self, restored: Place | None = None) -> Bounds:
-        """Where the group stands, and what is published where more is known of it: `restored` is what was doubted, and is true again.
-
-        Raises `Retryable`.
-        """
-        kept = await self._places.kept(self._partition)
-        place = self._known = restored or kept
+    async def bounds(self) -> Bounds:
+        """Where the group stands, and what is published where more is known of it.  Raises `Retryable`."""
+        place = self._known = await self._places.kept(self._partition)
         bounds = await self._source.bounds(self._partition)
         if place is None or not _beyond(place, bounds) or not await self._stands(place, bounds):
             return bounds
@@ -96,6 +92,11 @@ class Own:
         """What was remembered, which is not believed any more until a lane begins.  Raises `Retryable`, also where one has begun meanwhile."""
         await self._places.take(self._partition, DOUBTED)
         return self._known
+
+    async def believe(self, place: Place | None) -> None:
+        """What was doubted is true again.  Raises `Retryable`, also where a lane has begun since the doubt."""
+        if place is not None:
+            await self._places.take(self._partition, place)
 
     async def begin(self, bounds: Bounds, offset: int) -> None:
         """The lane begins at an offset, before it publishes anything: where somebody put the group back it is not forgotten.  Raises `Retryable`."""

@@ -6,10 +6,18 @@ Records are asked for by explicit partitions, never by pausing, which would thro
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RequestTimedOutError,
+)
 
 from processor import telemetry
 from processor.failures import Retryable
@@ -25,6 +33,7 @@ POLL_MS = 100
 ANSWER_S = 10.0
 MARKERS_S = 0.02
 """Within this a transaction that was committed has mostly ended in all its partitions."""
+_LOST = KafkaConnectionError, NodeNotReadyError, RequestTimedOutError
 LEAVE_S = 6.0
 ABANDON_S = 5.0
 
@@ -130,9 +139,12 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
 
     async def settled(self, partition: Partition) -> None:
         """Returns once no transaction is about to change where the group stands; raises `Unsettled` where one stays open."""
-        await asyncio.sleep(MARKERS_S)  # who asks at once has to ask twice
         async with translated(ANSWER_S):
-            await self._consumer.standing(partition)
+            while True:
+                await asyncio.sleep(MARKERS_S)  # who asks at once has to ask twice
+                with suppress(*_LOST):  # a coordinator that moves is no reason to give up a batch
+                    await self._consumer.standing(partition)
+                    return
 
     async def record(self, partition: Partition, offset: int) -> Record | None:
         """The record at an offset below the end; None where there is none."""

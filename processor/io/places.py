@@ -46,13 +46,13 @@ class Places:
     async def take(self, partition: Partition, place: Place) -> None:
         """A lane begins there: from now on what others tell of the partition counts no more.
 
-        Raises `Retryable`, also where another lane has begun there since `kept`: who was held up does not undo what came after.
+        Raises `Retryable`, also where another lane has begun there since `kept` or `take`: who was held up does not undo what came after.
         """
         owner, before = secrets.token_hex(8), self._seen.get(partition, "")
         row = self._group, *partition, owner, *structs.astuple(place)
         if not await self._postgres.fetch("take_lane_place", *row, before):
             raise Retryable("postgres", "another lane has begun here meanwhile")
-        self._owners[partition] = owner
+        self._owners[partition] = self._seen[partition] = owner
         self._new.pop(partition, None)
 
     def reached(self, partition: Partition, place: Place) -> None:

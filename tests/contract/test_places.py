@@ -131,3 +131,18 @@ async def test_who_was_held_up_doubts_no_place_of_a_lane_that_began_meanwhile(
     other.reached(FIRST, replace(HERE, next_offset=9))
     await other.keep()
     assert await late.kept(FIRST) == replace(HERE, next_offset=9)
+
+
+async def test_nor_does_it_believe_again_what_it_has_doubted(postgres: Postgres) -> None:
+    """Where another lane has begun since its doubt."""
+    late, other = Places(postgres, "group"), Places(postgres, "group")
+    own = Own(FIRST, Held(Places(postgres, "another group")), late)
+    await other.take(FIRST, THERE)
+    with pytest.raises(Unsettled):
+        await own.bounds()
+    former = await own.doubt()
+    await other.kept(FIRST)
+    await other.take(FIRST, HERE)
+    with pytest.raises(Retryable, match="another lane"):
+        await own.believe(former)
+    assert (former, await late.kept(FIRST)) == (THERE, HERE)

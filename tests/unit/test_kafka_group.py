@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import NoOffsetForPartitionError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, NoOffsetForPartitionError
 
 from processor.failures import Retryable
 from processor.io.kafka import Cluster, Partition
@@ -111,3 +111,24 @@ async def test_a_fetch_that_is_cancelled_by_nobody_ends_the_membership() -> None
     with pytest.raises(Retryable, match="gave up a fetch"):
         async with asyncio.timeout(5):
             await group.run()
+
+
+class Moves(Consumer):
+    """Its coordinator goes away, and another one answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: list[Exception] = [NodeNotReadyError(), KafkaConnectionError()]
+
+    async def standing(self, partition: Partition) -> None:
+        if self.lost:
+            raise self.lost.pop()
+
+
+async def test_a_coordinator_that_moves_is_asked_again_whether_a_transaction_has_ended() -> None:
+    """No lane gives up a batch for it."""
+    consumer = Moves()
+    group = Group(Lonely(consumer), ["events.raw"], lambda *_: Lane(reads=True))
+    async with asyncio.timeout(5):
+        await group.settled(SOUGHT)
+    assert consumer.lost == []

@@ -42,6 +42,8 @@ class Broker:
         """Outputs that hang: the next transaction makes them visible, or takes them along where it is aborted."""
         self.pending: int | None = None
         """An offset that hangs, until the next transaction of the group."""
+        self.unanswered: list[Exception] = []
+        """Questions for where the group stands."""
         self.forgets = False
         """The end of what is published next."""
         self.lane: Lane
@@ -54,6 +56,8 @@ class Broker:
         assert partition == HERE
         if self.unsettled:
             raise Unsettled("kafka", "the end of a transaction does not come")
+        if self.unanswered:
+            raise self.unanswered.pop()
         return Bounds(self.committed, self.start, self.end, by_lane=self.by_lane)
 
     async def settled(self, partition: Partition) -> None:
@@ -372,13 +376,20 @@ async def test_where_that_is_interrupted_all_of_it_is_given_up_and_published_aga
     assert (broker.published, broker.left_open) == ([2, 3, 4], range(0))
 
 
-async def test_where_all_of_it_is_ended_a_lane_begins_where_it_had_published_to() -> None:
-    """Though what hung was of long ago: a coordinator that has forgotten what came after is not believed."""
+@pytest.mark.parametrize("answers", [True, False])
+async def test_where_all_of_it_is_ended_a_lane_begins_where_it_had_published_to(
+    answers: bool,
+) -> None:
+    """Though what hung was of long ago: a coordinator that has forgotten what came after is not believed.
+
+    Nor where the lane that has ended it comes to no beginning.
+    """
     broker, taken = Broker(held=25), Taken()
     async with running(broker) as lane:
         await until(lambda: broker.committed == 25)
         lane.close()
     broker.committed, broker.unsettled, broker.pending, broker.end = 8, True, 10, 26
+    broker.unanswered = [] if answers else [Retryable("kafka", "no answer")]
     async with running(broker, taken):
         await until(lambda: broker.committed == 26)
     assert taken.offsets == [25]
