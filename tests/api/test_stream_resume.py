@@ -10,12 +10,11 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from processor.io.kafka import Cluster, connected
 from processor.io.kafka_topics import create_topics
 from processor.pure import position
 from tests.api.client import Api, api, running
 from tests.api.sse import Stream, enriched, listening, merged, publish
-from tests.e2e.operating import grow
+from tests.e2e.operating import administering, grow
 from tests.harness import Message, World
 from tests.harness_waiting import until
 
@@ -44,13 +43,6 @@ async def transaction(world: World, events: Sequence[Message]) -> AsyncIterator[
         yield producer
     finally:
         await producer.stop()
-
-
-@asynccontextmanager
-async def administering(world: World) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin of the world's cluster."""
-    async with connected(Cluster(world.settings())) as admin:
-        yield admin
 
 
 async def left_at(api: Api, *events: Message) -> Stream:

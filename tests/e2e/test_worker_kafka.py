@@ -5,14 +5,12 @@ import json
 import signal
 import struct
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.record.util import calc_crc32c
 
@@ -30,7 +28,7 @@ from tests.e2e.faulty import (
     telling,
 )
 from tests.e2e.left_open import leave_open
-from tests.e2e.operating import grow
+from tests.e2e.operating import administering, grow
 from tests.harness import Message, Worker, World, produce, read_topic, until
 
 __all__ = ["start_faulty"]
@@ -38,21 +36,10 @@ __all__ = ["start_faulty"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
 
-@asynccontextmanager
-async def admin(world: World) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A started admin client."""
-    client = AIOKafkaAdminClient(bootstrap_servers=world.kafka)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
 async def committed(world: World, partition: int) -> int:
     """The group's offset in a partition of the raw topic; -1 without one."""
     source = TopicPartition(world.raw, partition)
-    async with admin(world) as client:
+    async with administering(world) as client:
         offsets = await client.list_consumer_group_offsets(world.group, partitions=[source])
         return int(offsets[source].offset)
 
@@ -182,7 +169,7 @@ async def test_an_offset_that_is_no_longer_held_stops_its_lane_until_it_is_reset
     lost = [Message(b"lost%d" % n, b"k", 0) for n in range(3)]
     await produce(world.kafka, world.raw, [*lost, Message(b"kept", b"k", 0)])
     await produce(world.kafka, world.raw, [Message(b"other", b"k", 1)])
-    async with admin(world) as client:
+    async with administering(world) as client:
         await client.delete_records({TopicPartition(world.raw, 0): RecordsToDelete(5)})
     second = start_faulty(world)
     assert b"other" in await all_published(world, 5)
