@@ -127,10 +127,11 @@ class Windows:
         requests = [questions(part, partial(self._asked_of, now)) for part in wanted]
         missing: list[Touched] = []
         for part, reply in zip(wanted, await self._ask(requests), strict=True):
+            part.answered(reply)
             for touched, answer in zip(part.windows, reply, strict=True):
                 if answer is False:
                     missing.append(touched)
-                elif answer:
+                elif type(answer) is list:
                     _fill_in(into, touched, answer)
         return missing
 

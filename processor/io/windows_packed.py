@@ -1,7 +1,7 @@
 """What the scripts are asked and told about windows, in few and short words: packing and reading them is most of what a call costs."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ class Request(Struct):
     """What a script is asked in a shard: its words, and the ids they are about."""
 
     shard: int
-    words: list[object]
+    words: list[Any]
     ids: bytes = b""
 
 
@@ -26,8 +26,9 @@ class Packed(Struct):
     windows: Sequence[Touched]
     kinds: Sequence[Kind]
     """Each said once in a call."""
-    words: Sequence[object]
-    """Of each window the number of its kind, from 1, its lead, and the time of its only event, as most have, or the times."""
+    words: list[Any]
+    """Of each window the number of its kind, from 1, its lead, and the time of its only event, as most have, or the times.  A number is
+    higher by that of the kinds where the window is calm, and once more where it was begun for its events."""
     ids: bytes
     """How the windows know their events, in turn."""
 
@@ -36,11 +37,19 @@ class Packed(Struct):
         """Where they are."""
         return self.windows[0].shard
 
+    def answered(self, reply: Sequence[object]) -> None:
+        """Takes what `windows_read` says of each window: adding to one that is calm is less work, and least where this call has begun it."""
+        kinds = len(self.kinds)
+        self.words[::3] = [
+            kind + kinds * (1 + answer) if type(answer) is int else kind
+            for kind, answer in zip(self.words[::3], reply, strict=True)
+        ]
+
 
 def packed(cases: Sequence[Case], windows: Sequence[Touched]) -> Packed:
     """Windows of one shard that the cases touch."""
     numbers: dict[Kind, int] = {}
-    words: list[object] = []
+    words: list[Any] = []
     ids: list[bytes] = []
     for touched in windows:
         kind, events = touched.kind, touched.events
@@ -58,11 +67,14 @@ def questions(about: Packed, say: About) -> Request:
 
 
 def additions(about: Packed, facts: Sequence[Facts], say: About) -> Request:
-    """What `windows_write` is told."""
+    """What `windows_write` is told, once the answer to `questions` has said which windows are calm."""
     words: Sequence[object] = about.words
     if any(kind.velocity.keep_first for kind in about.kinds):
         words = _with_bursts(about, facts)
-    return Request(about.shard, [_said(about.kinds, say), *words], about.ids)
+    plain = _said(about.kinds, say)
+    calm = [(*said[:2], False, *said[3:]) for said in plain]
+    begun = [(*said[:5], False, said[6]) for said in calm]
+    return Request(about.shard, [[*plain, *calm, *begun], *words], about.ids)
 
 
 def _said(kinds: Sequence[Kind], say: About) -> Sequence[Sequence[object]]:

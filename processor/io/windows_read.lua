@@ -7,7 +7,7 @@
 -- ARGV[1]  msgpack: {key prefix, {{stem, w, n, keep first, trust, keep, least expire at}, ...}, which of these, lead, time or times, ...}
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each (msgpack here knows no binary strings)
 -- Returns  msgpack: {answer, ...}, or false where the sentinel has to be (re)born.  An answer is
---          0      no event of this call can exceed here
+--          0      no event of this call can exceed here; 1 the same, and this call has begun the window
 --          false  the window has to be built
 --          {v..}  per event: 2 * min(members in its window, n + 1) + (it is one of them); below the floor -1, or -2 for a member;
 --                 for keep-first filters each v is followed by a burst id, or ''
@@ -27,7 +27,7 @@ for n = 3, #request, 3 do
       if times[i] < lowest then lowest = times[i] elseif times[i] > highest then highest = times[i] end
     end
   end
-  local held, floor = redis.call('ZCARD', key), nil
+  local held, floor, calm = redis.call('ZCARD', key), nil, 0
   if held > 0 then
     local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if head[1] == 'C' then floor, held = tonumber(head[2]), held - 1 end
@@ -36,13 +36,13 @@ for n = 3, #request, 3 do
     if highest - w > trust then
       redis.call('ZADD', key, trust, 'C')
       redis.call('PEXPIREAT', key, math.max(least, highest + keep_ms))
-      floor = trust
+      floor, calm = trust, 1
     end
   end
   if not floor then
     out[#out + 1] = false
   elseif lowest - w >= floor and held + asked <= threshold then
-    out[#out + 1] = 0
+    out[#out + 1] = calm
   else
     local answer = {}
     if type(times) ~= 'table' then times = {times} end

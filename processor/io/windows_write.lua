@@ -2,7 +2,9 @@
 -- Adding a fact again, late or by a suspended worker is harmless.
 --
 -- ARGV[1]  msgpack: {key prefix, {{stem, w, n, keep first, lateness, keep, least expire at}, ...}, which of these, lead, time or times,
---          ...}; where a filter is keep-first its windows have a word more: for each event the burst of one that exceeded, else ''
+--          ...}; where a filter is keep-first its windows have a word more: for each event the burst of one that exceeded, else ''.
+--          n is false where these events leave a window with no more than n members, keep where it was begun for them: it expires
+--          late enough
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each
 -- Returns  msgpack: the numbers of the windows that are missing, from 1; false where the sentinel has to be born
 --
@@ -56,10 +58,11 @@ while n <= #request do
       end
     end
     add(key, members)
-    local expire = math.max(least, highest + keep_ms)
+    local expire = keep_ms and math.max(least, highest + keep_ms) or 0
     -- The marker of a complete window is its first element: what came in below it is held elsewhere.
     if head[1] == 'C' then
-      local floor, crowded = tonumber(head[2]), redis.call('ZCARD', key) > 2 * (threshold + 1) + 1
+      local floor = tonumber(head[2])
+      local crowded = threshold and redis.call('ZCARD', key) > 2 * (threshold + 1) + 1
       local raised = floor
       if crowded then
         raised = math.max(floor, tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]) - w - lateness)
@@ -74,7 +77,7 @@ while n <= #request do
       end
       if crowded then thin(key, members, w, threshold + 1) end
     end
-    redis.call('PEXPIREAT', key, expire, 'GT')
+    if keep_ms then redis.call('PEXPIREAT', key, expire, 'GT') end
     if bursts then
       if #exceeding > 0 then
         add(key .. ':x', exceeding)

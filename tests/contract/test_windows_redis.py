@@ -160,6 +160,14 @@ async def test_a_window_outlives_each_of_its_members_by_what_is_kept(world: Real
         assert min(expiries) >= early + KEEP
 
 
+async def test_a_calm_window_outlives_its_latest_member(world: RealWorld) -> None:
+    """Adding to a window of few members is less work, but it lives on for each of them."""
+    await world.filters(watching(threshold=10))
+    for n, at in enumerate([NOW, NOW + 50 * MINUTE, NOW + 20 * MINUTE]):
+        await world.process(world.event(f"e{n}", at))
+    assert min(await expiry(world)) >= NOW + 50 * MINUTE + KEEP
+
+
 async def test_no_window_stays_for_ever(world: RealWorld) -> None:
     """Every key but the sentinel expires, also where a late event left a window with nothing."""
     await seen_by(world, NOW)
