@@ -110,9 +110,8 @@ class World:
 
     async def decide(self, *events: Event) -> list[Ruling]:
         """Rulings that nothing has been asked of yet but windows."""
-        cases = await self.cases(*events)
-        reading = await self.windows.read(cases)
-        return decide(cases, reading.seen, {}, self.rulebook.rules.revision)
+        rulings, _ = await self._decided(*events)
+        return rulings
 
     async def record(self, rulings: Sequence[Ruling]) -> Answer:
         """Stores rulings made by the rules in hand."""
@@ -125,15 +124,21 @@ class World:
         return rulings
 
     async def write(self, rulings: Sequence[Ruling]) -> None:
-        """Tells windows what is stored."""
+        """Tells windows what is stored, and nothing of what was read of them."""
         reading = Reading([ruling.case for ruling in rulings], ())
         await self.windows.write(reading, [ruling.facts for ruling in rulings])
 
     async def process(self, *events: Event) -> list[str | None]:
         """A whole batch; its reasons."""
-        rulings = await self.commit(*events)
-        await self.write(rulings)
+        rulings, reading = await self._decided(*events)
+        assert isinstance(await self.record(rulings), Recorded)
+        await self.windows.write(reading, [ruling.facts for ruling in rulings])
         return [ruling.reason for ruling in rulings]
+
+    async def _decided(self, *events: Event) -> tuple[list[Ruling], Reading]:
+        cases = await self.cases(*events)
+        reading = await self.windows.read(cases)
+        return decide(cases, reading.seen, {}, self.rulebook.rules.revision), reading
 
 
 class FakeWorld(World):
