@@ -20,6 +20,8 @@ from processor.bench.traffic import Sent, traffic
 from processor.embedded import Stack
 from processor.io.kafka import quietly
 
+WARM_UP = [EXACTLY_ONCE] * 2
+"""After so many runs a broker's compiler has most of its work behind it."""
 AGO_MS = 60_000
 """Event time ends so long before now."""
 
@@ -28,7 +30,7 @@ def main(events: int, rounds: int) -> int:
     """Prints the table; the exit code: 1 where a row, message or verdict was wrong.  Raises `Failure`."""
     with servers() as (stack, folder):
         bench = Bench(stack, folder, sent(events))
-        done = asyncio.run(bench.rounds((FLOOR, *OWN), rounds, EXACTLY_ONCE))
+        done = asyncio.run(bench.rounds((FLOOR, *OWN), rounds, WARM_UP))
     print(f"{about(events, rounds)}\n\n{table(done)}")
     return int(failed(done))
 
@@ -38,7 +40,7 @@ def servers() -> Iterator[tuple[Stack, Path]]:
     """With the settings of a long load, and a folder beside their data; both go again."""
     with tempfile.TemporaryDirectory(prefix="processor-bench-") as name:
         folder = Path(name)
-        with quietly(), Stack(folder / "stack", {}, jvm=(), heap="1g") as stack:
+        with quietly(), Stack.under_load(folder / "stack", {}) as stack:
             yield stack, folder
 
 

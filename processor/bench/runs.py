@@ -69,16 +69,16 @@ class Bench:
         self._runs = 0
 
     async def rounds(
-        self, contenders: Sequence[Contender], number: int, warm_up: Contender | None = None
+        self, contenders: Sequence[Contender], number: int, warm_up: Sequence[Contender] = ()
     ) -> list[Round]:
         """So many, in each of which all take their turns; says on stderr how each run went.
 
-        `warm_up` runs before them and counts for nothing: servers that have just started are still compiling, at the
+        Those of `warm_up` run before them and count for nothing: servers that have just started are still compiling, at the
         expense of whoever comes first.
         """
         await self._fill()
-        if warm_up:
-            sys.stderr.write(f"warm-up: {await self.run(warm_up)}\n")
+        for contender in warm_up:
+            sys.stderr.write(f"warm-up: {await self.run(contender)}\n")
         done: list[Round] = []
         for count in range(number):
             ran = {}

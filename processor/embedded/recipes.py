@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,10 @@ FAST_START = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 """For tests and the demo: up in half the time; a broker under a long load is better off without."""
+
+
+UNDER_LOAD = {"shared_buffers": "512MB", "max_wal_size": "4GB", "checkpoint_timeout": "15min"}
+"""Of Postgres: room for what is hot, and a checkpoint in minutes rather than in the midst of every run."""
 
 
 class Recipe(Protocol):
@@ -192,6 +197,8 @@ class Postgres:
     folder: Path
     port: int
     password: str
+    settings: Mapping[str, str]
+    """Over those of its own."""
     stop = signal.SIGINT  # "fast": ends sessions instead of waiting for them
     as_root = False
 
@@ -249,6 +256,7 @@ class Postgres:
             "fsync": "on",
             "synchronous_commit": "on",
             "log_timezone": "UTC",
+            **self.settings,
         }
         flags = [f"--{key}={value}" for key, value in settings.items()]
         return [self._program("postgres"), "-D", str(self._data), *flags]

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from processor.embedded.journal import Journal
 from processor.embedded.processes import Spawner
-from processor.embedded.recipes import FAST_START, Kafka, Postgres, Recipe, Valkey
+from processor.embedded.recipes import FAST_START, UNDER_LOAD, Kafka, Postgres, Recipe, Valkey
 from processor.embedded.servers import Named, Process, Server, end_leftovers
 from processor.failures import StartRefused
 
@@ -30,7 +30,8 @@ VARIABLES = {
 class Stack:
     """Three servers on the data directory `folder`; a second stack on it gets the same URLs and data.
 
-    `given` is the environment: its URLs win, and ``STACK=containers`` asks for Docker.
+    `given` is the environment: its URLs win, and ``STACK=containers`` asks for Docker.  `heap`, `jvm` and `postgres`, further settings
+    of Postgres, are for processes alone.
     """
 
     def __init__(
@@ -40,12 +41,19 @@ class Stack:
         *,
         heap: str = "512m",
         jvm: Iterable[str] = FAST_START,
+        postgres: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._folder = folder.resolve()
         self._given = given
         self._kafka_options = (heap, tuple(jvm))
+        self._postgres_settings = postgres
         self._journal: Journal | None = None
         self._servers: dict[str, Server] = {}
+
+    @classmethod
+    def under_load(cls, folder: Path, given: Mapping[str, str] = os.environ) -> Self:
+        """One that has to keep up for long: its compiler, its heap and its caches are those of production."""
+        return cls(folder, given, heap="1g", jvm=("-Xms1g",), postgres=UNDER_LOAD)
 
     def start(self, serves: Callable[[str], None] = lambda _: None) -> None:
         """All at once; returns when all serve.  Raises `StartRefused`, and then nothing runs.
@@ -151,7 +159,8 @@ class Stack:
             case "redis":
                 return Valkey(folder, journal.port("redis"), journal.password)
             case _:
-                return Postgres(folder, journal.port("postgres"), journal.password)
+                port, settings = journal.port("postgres"), self._postgres_settings
+                return Postgres(folder, port, journal.password, settings)
 
     def _start_one(self, serves: Callable[[str], None], name: str) -> None:
         self.start_one(name)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from processor import bench
-from processor.bench.contenders import EXACTLY_ONCE, OWN, Contender
+from processor.bench.contenders import OWN, Contender
 from processor.bench.results import beside, failed, table, write
 from processor.bench.runs import Bench, Round
 from processor.embedded import Stack
@@ -62,7 +62,7 @@ def _throughput(stack: Stack, folder: Path, asked: argparse.Namespace) -> int:
     wrong = 0
     for comparison in comparisons(asked.rivals, asked.events, asked.only, folder):
         backlog = Bench(stack, folder, bench.sent(comparison.events), comparison.name)
-        rounds = asyncio.run(backlog.rounds(comparison.contenders, asked.rounds, EXACTLY_ONCE))
+        rounds = asyncio.run(backlog.rounds(comparison.contenders, asked.rounds, bench.WARM_UP))
         wrong |= _told(comparison, rounds, asked)
     return wrong
 
@@ -88,7 +88,8 @@ async def _latencies(
 ) -> int:
     count, missing = (asked.seconds + latency.WARM_S) * asked.rate, 0
     sent = [*{one.id: one for one in bench.sent(2 * count)}.values()][:count]
-    await latency.run(site, EXACTLY_ONCE, sent, asked.rate)  # counts for nothing: servers get warm
+    for contender in bench.WARM_UP:  # counts for nothing: servers get warm
+        await latency.run(site, contender, sent, asked.rate)
     for contender in contenders:
         took = await latency.run(site, contender, sent, asked.rate)
         missing += took.missing

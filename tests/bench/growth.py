@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [series for series in SERIES if series.name in asked.series]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Stack(folder / "stack", jvm=(), heap="1g") as stack:
+        with Stack.under_load(folder / "stack") as stack:
             results = asyncio.run(_measured(Growth(stack, folder), chosen, asked.most_stored))
     write(asked.out, f"{os.cpu_count()} cores, {platform.machine()}", results)
     about = {series.name: series.about for series in SERIES}

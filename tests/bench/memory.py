@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Stack(folder / "stack", jvm=(), heap="1g") as stack:
+        with Stack.under_load(folder / "stack") as stack:
             return asyncio.run(_run(Memory(stack, folder, asked.events), asked.out))
 
 

@@ -58,7 +58,7 @@ def main() -> int:
     for shape, span_ms in SHAPES.items():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            with Stack(folder / "stack", jvm=(), heap="1g") as stack:
+            with Stack.under_load(folder / "stack") as stack:
                 results[shape] = asyncio.run(_measured(stack, folder, asked, span_ms))
         _show(shape, results[shape], asked)
     asked.json.parent.mkdir(exist_ok=True)
