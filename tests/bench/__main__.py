@@ -17,14 +17,19 @@ from processor.bench.results import beside, failed, table, write
 from processor.bench.runs import Bench, Round
 from processor.embedded import Stack
 from processor.failures import Failure
-from tests.bench import growth, latency, memory, steps
+from tests.bench import bounds, growth, latency, memory, steps
 from tests.bench.compared import RIVALS, Comparison, comparisons, kept
 from tests.bench.rivals import kstreams
 
 
 def main() -> int:
     """The exit code: 1 where anything was wrong or missing, 2 where it cannot be measured."""
-    others = {"growth": growth.main, "memory": memory.main, "steps": steps.main}
+    others = {
+        "bounds": bounds.main,
+        "growth": growth.main,
+        "memory": memory.main,
+        "steps": steps.main,
+    }
     if len(sys.argv) > 1 and sys.argv[1] in others:
         return others[sys.argv[1]](sys.argv[2:])
     asked = _asked(sys.argv[1:])

@@ -14,6 +14,8 @@ from processor.bench.runs import Bench
 from processor.bench.traffic import verdicts
 from processor.embedded import Stack
 from processor.failures import Failure
+from tests.bench.bounded import LEVELS
+from tests.bench.bounds import BOUNDS, Bounds
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 EVENTS = 3_000
@@ -31,6 +33,13 @@ async def test_floor_and_worker_take_turns_and_do_nothing_wrong(bench: Bench) ->
     assert [*done] == ["floor", "exactly_once", "at_least_once"]
     assert [result.wrong for result in done.values()] == [0, 0, 0]
     assert all(result.cpu["worker"] > 0 for result in done.values())
+
+
+async def test_bounds_store_and_publish_every_event(stack: Stack, tmp_path: Path) -> None:
+    """Else what they show would be less than the contract takes."""
+    bench = Bounds(stack, tmp_path, sent(EVENTS), f"bench-{secrets.token_hex(4)}")
+    (done,) = await bench.rounds(BOUNDS, 1)
+    assert {name: result.wrong for name, result in done.items()} == dict.fromkeys(LEVELS, 0)
 
 
 async def test_whoever_gives_no_verdicts_is_found_out(bench: Bench) -> None:
