@@ -3,8 +3,8 @@
 --
 -- ARGV[1]  msgpack: {key prefix, {{stem, w, n, keep first, lateness, keep, least expire at}, ...}, which of these, lead, time or times,
 --          ...}; where a filter is keep-first its windows have a word more: for each event the burst of one that exceeded, else ''.
---          n is false where these events leave a window with no more than n members, keep where it was begun for them: it expires
---          late enough
+--          n is false where a reader has seen that these events leave no more than n members (lanes that add to a window at once may leave
+--          more for a while), keep where the window was begun for them: it expires late enough
 -- ARGV[2]  the ids of all these events in turn, 16 bytes each
 -- Returns  msgpack: the numbers of the windows that are missing, from 1; false where the sentinel has to be born
 --
