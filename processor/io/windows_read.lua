@@ -36,7 +36,8 @@ for n = 3, #request, 3 do
     if highest - w > trust then
       redis.call('ZADD', key, trust, 'C')
       redis.call('PEXPIREAT', key, math.max(least, highest + keep_ms))
-      floor, calm = trust, 1
+      -- Were it lost and begun again for an earlier event, it would have to live on for this one.
+      floor, calm = trust, highest + keep_ms <= least and 1 or 0
     end
   end
   if not floor then

@@ -17,7 +17,7 @@ from processor.bench.contenders import Contender
 from processor.bench.program import Program
 from processor.bench.runs import Bench
 from processor.bench.site import PARTITIONS, Site
-from processor.bench.traffic import Sent
+from processor.bench.traffic import Sent, org_unit
 from tests.harness_waiting import until
 
 TICK_S = 0.002
@@ -90,7 +90,7 @@ async def _ready(
 def _probe(number: int) -> bytes:
     event = {
         "id": f"probe-{number}",
-        "org_unit": "probes",
+        "org_unit": org_unit(number),
         "lead_id": f"probe-{number}",
         "event_type": "Email Open",
         "metadata": {"path": "/", "referrer": "", "user_agent": ""},

@@ -102,7 +102,7 @@ def main() -> None:
 def _servers(*, cluster: bool) -> Iterator[Measured]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with Stack.under_load(folder / "stack") as stack:
+        with Stack(folder / "stack", jvm=(), heap="1g") as stack:
             measured = Measured(stack, folder)
             if not cluster:
                 yield measured

@@ -110,7 +110,7 @@ class World:
 
     async def decide(self, *events: Event) -> list[Ruling]:
         """Rulings that nothing has been asked of yet but windows."""
-        rulings, _ = await self._decided(*events)
+        rulings, _ = await self.decided(*events)
         return rulings
 
     async def record(self, rulings: Sequence[Ruling]) -> Answer:
@@ -130,12 +130,13 @@ class World:
 
     async def process(self, *events: Event) -> list[str | None]:
         """A whole batch; its reasons."""
-        rulings, reading = await self._decided(*events)
+        rulings, reading = await self.decided(*events)
         assert isinstance(await self.record(rulings), Recorded)
         await self.windows.write(reading, [ruling.facts for ruling in rulings])
         return [ruling.reason for ruling in rulings]
 
-    async def _decided(self, *events: Event) -> tuple[list[Ruling], Reading]:
+    async def decided(self, *events: Event) -> tuple[list[Ruling], Reading]:
+        """As `decide`, with what was read."""
         cases = await self.cases(*events)
         reading = await self.windows.read(cases)
         return decide(cases, reading.seen, {}, self.rulebook.rules.revision), reading

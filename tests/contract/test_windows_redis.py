@@ -168,6 +168,19 @@ async def test_a_calm_window_outlives_its_latest_member(world: RealWorld) -> Non
     assert min(await expiry(world)) >= NOW + 50 * MINUTE + KEEP
 
 
+async def test_a_window_begun_again_for_an_earlier_event_outlives_the_later_one_too(
+    world: RealWorld,
+) -> None:
+    """Redis loses the window between the read that began it and the write, and another lane begins it."""
+    await world.filters(watching(threshold=10))
+    rulings, reading = await world.decided(world.event("later", NOW + 50 * MINUTE))
+    await world.lose()
+    await seen_by(world, NOW)
+    await world.record(rulings)
+    await world.windows.write(reading, [ruling.facts for ruling in rulings])
+    assert min(await expiry(world)) >= NOW + 50 * MINUTE + KEEP
+
+
 async def test_no_window_stays_for_ever(world: RealWorld) -> None:
     """Every key but the sentinel expires, also where a late event left a window with nothing."""
     await seen_by(world, NOW)

@@ -14,6 +14,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     v_org      text[] := string_to_array(p_org, p_separator);
     v_id       text[] := string_to_array(p_id, p_separator);
+    v_n        bigint[] := ARRAY(SELECT generate_series(1::bigint, cardinality(v_id)));  -- of a series a plan that is kept would expect 1,000 rows
     v_raw      text[] := string_to_array(p_raw, p_separator);
     v_type     text[] := string_to_array(p_type, p_separator);
     v_metadata text[] := string_to_array(p_metadata, E'\n');  -- compact JSON holds none
@@ -60,7 +61,7 @@ BEGIN
             ms_event(occurred), v_now, p_topic, p_partition, o, ts, v_batch,
             coalesce(x.judged, p_rules), coalesce(x.counted, true), x.exceeded
         FROM (
-            SELECT generate_series(1, cardinality(v_id)) AS n, unnest(v_org) AS org, unnest(v_id) AS id, unnest(v_raw) AS raw,
+            SELECT unnest(v_n) AS n, unnest(v_org) AS org, unnest(v_id) AS id, unnest(v_raw) AS raw,
                 unnest(v_type) AS type, unnest(v_metadata) AS metadata, unnest(p_occurred) AS occurred, unnest(p_offset) AS o,
                 unnest(p_timestamp) AS ts
         ) u
