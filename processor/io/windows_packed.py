@@ -16,7 +16,7 @@ class Request(Struct):
     """What a script is asked in a shard: its words, and the ids they are about."""
 
     shard: int
-    words: list[Any]
+    words: list[object]
     ids: bytes = b""
 
 
