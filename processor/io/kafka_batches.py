@@ -46,10 +46,10 @@ def pack(messages: Sequence[Message], packing: Packing) -> Packed:
     """
     routes = _Routes(packing)
     for message in messages:
-        batches = routes.of(message)
-        if not (batches and _append(batches[-1], message)):
+        if not routes.of(message).add(message):
             _begin(routes, message)
-    return {target: batches for target, batches in routes.packed.items() if batches}
+    targets = routes.targets.items()
+    return {partition: target.batches for partition, target in targets if target.batches}
 
 
 @lru_cache(maxsize=1 << 16)
@@ -58,45 +58,63 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((murmur2(key) & 0x7FFF_FFFF) % partitions)
 
 
+class _Target:
+    """An output partition.  Records go straight into its last batch: aiokafka's way there costs as much as they do."""
+
+    def __init__(self) -> None:
+        self.batches: list[BatchBuilder] = []
+        self._last: BatchBuilder | None = None
+
+    def begin(self, batch: BatchBuilder) -> None:
+        """What is added goes into this one from here on."""
+        self.batches.append(batch)
+        self._last = batch
+
+    def add(self, message: Message) -> bool:
+        """False where there is no batch with room for it."""
+        batch, headers = self._last, message.headers
+        if batch is None:
+            return False
+        number = batch._relative_offset  # noqa: SLF001
+        added = batch._builder.append(  # noqa: SLF001
+            number,
+            message.timestamp,
+            message.key,
+            message.value,
+            headers if type(headers) is list else list(headers),
+        )
+        if added is None:
+            return False
+        batch._relative_offset = number + 1  # noqa: SLF001
+        return True
+
+
 class _Routes:
-    """The batches of each target, found without asking for the target again."""
+    """The targets, most of them found without asking for their partitions again."""
 
     def __init__(self, packing: Packing) -> None:
         self.packing = packing
-        self.packed: dict[Partition, list[BatchBuilder]] = {}
-        self._by_hint: dict[tuple[str, int], list[BatchBuilder]] = {}
-        self._hashed: set[str] = set()
-        """Topics whose number of partitions is another one: the key decides there."""
+        self.targets: dict[Partition, _Target] = {}
+        self._same: dict[tuple[str, int | None], _Target] = {}
+        """Of topics with as many partitions as the input."""
 
-    def of(self, message: Message) -> list[BatchBuilder]:
-        """The batches of the message's target so far."""
-        topic, hint = message.topic, message.partition
-        if hint is None or (topic in self._hashed and message.key is not None):
-            return self._find(message)
-        found = self._by_hint.get((topic, hint))
-        return self._find(message) if found is None else found
+    def of(self, message: Message) -> _Target:
+        """Where the message goes."""
+        return self._same.get((message.topic, message.partition)) or self._find(message)
 
-    def _find(self, message: Message) -> list[BatchBuilder]:
+    def _find(self, message: Message) -> _Target:
         topic, hint, key = message.topic, message.partition, message.key
         count = self.packing.partitions(topic)
-        if count != self.packing.input_partitions:
-            self._hashed.add(topic)
-        if hint is not None and (topic not in self._hashed or key is None):
-            batches = self.packed.setdefault(Partition(topic, hint % count), [])
-            self._by_hint[topic, hint] = batches
-            return batches
-        return self.packed.setdefault(Partition(topic, partition_of(key or b"", count)), [])
+        same = count == self.packing.input_partitions
+        if hint is None or not (same or key is None):
+            return self._at(Partition(topic, partition_of(key or b"", count)))
+        target = self._at(Partition(topic, hint % count))
+        if same:
+            self._same[topic, hint] = target
+        return target
 
-
-def _append(batch: BatchBuilder, message: Message) -> bool:
-    headers = message.headers
-    added = batch.append(
-        timestamp=message.timestamp,
-        key=message.key,
-        value=message.value,
-        headers=headers if type(headers) is list else list(headers),
-    )
-    return added is not None
+    def _at(self, partition: Partition) -> _Target:
+        return self.targets.setdefault(partition, _Target())
 
 
 def _begin(routes: _Routes, message: Message) -> None:
@@ -114,9 +132,10 @@ def _begin(routes: _Routes, message: Message) -> None:
 
 def _begun(routes: _Routes, message: Message) -> bool:
     batch = routes.packing.builder()
+    headers = list(message.headers)
     # A batch takes its first record whatever its size: the only one that can be too large.
-    _append(batch, message)
+    batch.append(timestamp=message.timestamp, key=message.key, value=message.value, headers=headers)
     if batch.size() > routes.packing.max_bytes(message.topic):
         return False
-    routes.of(message).append(batch)
+    routes.of(message).begin(batch)
     return True

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, SupportsIndex, overload
 
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from msgspec import Struct
@@ -21,7 +23,7 @@ _LENGTH = struct.Struct(">8xi")
 def install() -> None:
     """From here on every consumer of this process reads so."""
     fetcher.MemoryRecords = Fetched
-    fetcher.ConsumerRecord = Read
+    fetcher.PartitionRecords = Records
 
 
 class Read(Struct, gc=False):
@@ -35,10 +37,41 @@ class Read(Struct, gc=False):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    checksum: int | None
-    serialized_key_size: int
-    serialized_value_size: int
     headers: Sequence[tuple[str, bytes]]
+
+    @property
+    def checksum(self) -> None:
+        """Records of today's format have none."""
+
+    @property
+    def serialized_key_size(self) -> int:
+        """In bytes; -1 where there is none."""
+        return -1 if self.key is None else len(self.key)
+
+    @property
+    def serialized_value_size(self) -> int:
+        """In bytes; -1 where there is none."""
+        return -1 if self.value is None else len(self.value)
+
+
+class Records(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    """What was fetched of a partition, record by record, for half of what making them costs aiokafka."""
+
+    def __iter__(self) -> Iterator[Read]:
+        records: Iterator[Read] = self._records_iterator
+        return records
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> Read:
+        return Read(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.timestamp_type,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
 
 
 class Fetched:

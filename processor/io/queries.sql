@@ -2,7 +2,8 @@
 -- Events (store.py)
 
 -- name: record
-SELECT * FROM record_rulings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::bigint[], $12::text::bigint[], $13::text::bigint[], $14, $15)
+SELECT * FROM record_rulings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+    $15::text::bigint[], $16::text::bigint[], $17::text::bigint[], $18::text::bigint[], $19::text::bigint[], $20::text::boolean[])
 
 -- name: lane_place
 SELECT owner, topic_identity, next_offset, last_offset, last_digest FROM lane_places

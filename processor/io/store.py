@@ -8,7 +8,7 @@ import orjson
 from processor.io.postgres import Conflict, Postgres
 from processor.ports import Answer, KnownIds, Recorded, StaleRoots, StaleRules, Stored
 from processor.pure.origin import timestamp_of
-from processor.pure.types import Case, Facts, Root, Ruling
+from processor.pure.types import Facts, Root, Ruling
 
 _SEPARATOR = "\x1f"
 
@@ -37,20 +37,26 @@ def _columns(rulings: Sequence[Ruling], rules: int) -> tuple[object, ...]:
     """Joined columns are rendered, and read there, many times faster than arrays."""
     cases = [ruling.case for ruling in rulings]
     events = [case.event for case in cases]
+    facts = [ruling.facts for ruling in rulings]
     texts = (
         [event.org_unit for event in events],
         [event.id for event in events],
         [event.lead_id for event in events],
+        ["" if case.root.lead_id == case.event.lead_id else case.root.lead_id for case in cases],
         [event.event_type for event in events],
+        [ruling.reason or "" for ruling in rulings],
     )
     return (
         *_joined(texts),
         b"\n".join([event.metadata_json for event in events]).decode(),
-        _numbers([event.occurred_at for event in events]),
-        _numbers([event.record.offset for event in events]),
-        _numbers([timestamp_of(event.record) for event in events]),
-        _json([_merged(n, case) for n, case in enumerate(cases, 1) if _is_merged(case)]),
-        _json([_rare(n, one, rules) for n, one in enumerate(rulings, 1) if _is_rare(one, rules)]),
+        "\n".join([_json(by) if (by := ruling.suppressed_by) else "" for ruling in rulings]),
+        "\n".join([_exceeded(fact) if fact.exceeded else "" for fact in facts]),
+        _array([event.occurred_at for event in events]),
+        _array([event.record.offset for event in events]),
+        _array([timestamp_of(event.record) for event in events]),
+        _array([case.root.epoch or None for case in cases]),
+        _array([None if fact.rules == rules else fact.rules for fact in facts]),
+        _array([None if fact.counted else False for fact in facts]),
     )
 
 
@@ -63,40 +69,13 @@ def _joined(columns: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return separator, *(separator.join(column) for column in columns)
 
 
-def _numbers(column: Sequence[int | None]) -> str:
-    """As Postgres writes an array."""
-    return "{" + _json(column)[1:-1] + "}"
+def _array(column: Sequence[int | None]) -> str:
+    """As Postgres writes an array; one without elements tells nothing of any event, and is read at once."""
+    return "{}" if column.count(None) == len(column) else "{" + _json(column)[1:-1] + "}"
 
 
-def _is_merged(case: Case) -> bool:
-    return case.root.epoch != 0 or case.root.lead_id != case.event.lead_id
-
-
-def _merged(n: int, case: Case) -> dict[str, object]:
-    """Of an event whose lead is not its own root in epoch 0."""
-    return {"n": n, "root": case.root.lead_id, "epoch": case.root.epoch}
-
-
-def _is_rare(ruling: Ruling, rules: int) -> bool:
-    facts = ruling.facts
-    plain = ruling.reason is None and facts.counted and not facts.exceeded
-    return not plain or facts.rules != rules
-
-
-def _rare(n: int, ruling: Ruling, rules: int) -> dict[str, object]:
-    """What is not plain about a ruling, beside its number."""
-    told: dict[str, object] = {"n": n}
-    facts = ruling.facts
-    if ruling.reason is not None:
-        told["reason"] = ruling.reason
-        told["by"] = ruling.suppressed_by
-    if facts.rules != rules:
-        told["judged"] = facts.rules
-    if not facts.counted:
-        told["counted"] = False
-    if facts.exceeded:
-        told["exceeded"] = {str(revision): burst for revision, burst in facts.exceeded.items()}
-    return told
+def _exceeded(facts: Facts) -> str:
+    return _json({str(revision): burst for revision, burst in facts.exceeded.items()})
 
 
 def _json(value: object) -> str:
@@ -109,8 +88,9 @@ def _conflict(rulings: Sequence[Ruling], detail: str) -> StaleRules | StaleRoots
     if "rules" in said:
         return StaleRules()
     if "roots" in said:
-        named = [(events[n - 1], Root(root, epoch)) for n, root, epoch in said["roots"]]
-        return StaleRoots({(event.org_unit, event.lead_id): root for event, root in named})
+        return StaleRoots(
+            {(org_unit, lead): Root(*root) for org_unit, lead, *root in said["roots"]}
+        )
     known = [((events[n - 1].org_unit, events[n - 1].id), *rest) for n, *rest in said["known"]]
     return KnownIds(
         others=frozenset(key for key, other, *_ in known if other),

@@ -79,9 +79,10 @@ class Fields(Struct, frozen=True):
 
 def parse(record: Record, max_future_ms: int) -> Event | Rejected:
     """The event of a raw record, or why there is none."""
-    plain = _plain(record, max_future_ms)
-    if plain is not None:
-        return plain
+    return _plain(record, max_future_ms) or _any(record, max_future_ms)
+
+
+def _any(record: Record, max_future_ms: int) -> Event | Rejected:
     fields = read(record.value)
     if isinstance(fields, Fault):
         return rejected(record, fields)
@@ -94,7 +95,9 @@ def parse(record: Record, max_future_ms: int) -> Event | Rejected:
 def _plain(record: Record, max_future_ms: int) -> Event | None:
     """The event of a record that has everything and nothing unusual, at half the cost; None: `read` has to look at it."""
     value, published_at = record.value, record.timestamp
-    if value is None or published_at is None or published_at < 0 or jsontext.too_deep(value):
+    if value is None or published_at is None or published_at < 0:
+        return None
+    if len(value) > jsontext.SHALLOW and jsontext.too_deep(value):
         return None
     try:
         fields = _decoded(value)

@@ -15,7 +15,7 @@ from msgspec import msgpack
 
 from processor import bench
 from processor.bench.traffic import filters
-from processor.io.kafka_batches import _append
+from processor.io.kafka_batches import Packing, pack
 from processor.io.store import _columns
 from processor.io.windows import _CALM
 from processor.io.windows_packed import Packed, additions, packed, questions
@@ -92,7 +92,7 @@ def _batch(records: Sequence[Record], rules: Rules, steps: Steps) -> None:
             if (row := _row(ruling, recorded, n))
         ],
     )
-    steps.of("record batch", lambda: _appended(messages))
+    steps.of("record batch", lambda: pack(messages, _packing()))
 
 
 def _parsed(records: Sequence[Record]) -> list[Event]:
@@ -120,11 +120,12 @@ def _told(request: Any) -> bytes:
     return msgpack.encode(["w1:{0}:", *request.words])
 
 
-def _appended(messages: Sequence[Message]) -> BatchBuilder:
-    batch = BatchBuilder(1 << 21, 0, is_transactional=1)
-    for message in messages:
-        _append(batch, message)
-    return batch
+def _packing() -> Packing:
+    return Packing(8, lambda _: 8, lambda _: 1 << 20, lambda: BatchBuilder(4 << 20, 0), _itself)
+
+
+def _itself(message: Message) -> Message:
+    return message
 
 
 def _rules() -> Rules:

@@ -10,7 +10,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from processor.io.kafka_records import Fetched, Read
+from processor.io.kafka_records import Fetched, Records
 
 NONE, GZIP = 0, 1
 
@@ -36,10 +36,7 @@ def batch(base: int, values: list[bytes], header: bytes, compression: int = NONE
 
 def read(data: bytes) -> list[Any]:
     """What a consumer gets to see of it."""
-    records = PartitionRecords(
-        TopicPartition("t", 0), Fetched(data), [], 10, None, None, True, 1
-    )  # fmt: skip
-    return list(records)
+    return list(Records(TopicPartition("t", 0), Fetched(data), [], 10, None, None, True, 1))
 
 
 @pytest.mark.parametrize("compression", [NONE, GZIP])
@@ -77,6 +74,19 @@ def test_a_fetch_cut_off_within_a_batch_ends_before_it() -> None:
     assert [r.offset for r in read(data)] == [10]
 
 
-def test_a_record_says_what_aiokafkas_own_says() -> None:
-    """The same fields in the same order: aiokafka, and Faust beside it, make and read them."""
-    assert Read.__struct_fields__ == tuple(field.name for field in fields(ConsumerRecord))
+@pytest.mark.parametrize("data", [batch(10, [b"abc", b""], b"h"), batch(10, [b""], b"h", GZIP)])
+def test_a_record_says_what_aiokafkas_own_says(data: bytes) -> None:
+    """Faust reads them beside us, and knows nothing of this."""
+    own = PartitionRecords(TopicPartition("t", 0), Fetched(data), [], 10, None, None, True, 1)
+    for record, its in zip(read(data), own, strict=True):
+        for field in fields(ConsumerRecord):
+            assert getattr(record, field.name) == getattr(its, field.name)
+
+
+def test_reading_goes_on_where_it_was_left() -> None:
+    """A fetch is handed over in parts where it holds more than is asked for."""
+    data = batch(10, [b"a", b"b"], b"h") + batch(12, [b"c"], b"h")
+    records = Records(TopicPartition("t", 0), Fetched(data), [], 10, None, None, True, 1)
+    assert [next(iter(records)).offset, records.next_fetch_offset] == [10, 11]
+    assert [record.offset for record in records] == [11, 12]
+    assert (list(records), records.next_fetch_offset) == ([], 13)
