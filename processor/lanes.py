@@ -42,7 +42,7 @@ class Sink(Protocol):
         """Fences every earlier owner of the partition where the guarantee asks for it."""
 
     settles: bool
-    """Whether it can end what its predecessors have left open."""
+    """Whether it can end what its predecessors have left open, since it publishes in transactions."""
 
     async def settle(self) -> None:
         """Commits what an earlier producer of the partition has published and Kafka has not ended; raises as `publish` does.
@@ -54,7 +54,10 @@ class Sink(Protocol):
         """Gives up outputs that an earlier producer of the partition has left open; raises as `publish` does."""
 
     async def publish(self, outcome: Outcome) -> None:
-        """Outputs and offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
+        """Outputs, and of a sink that settles the offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
+
+    async def finish(self, outcome: Outcome) -> None:
+        """The offset, of a sink that does not settle; raises as `publish` does."""
 
     async def discard(self) -> None:
         """Closes it, whatever state it is in; never raises."""
@@ -208,6 +211,8 @@ class Lane:
             await self._position(await self._bounds(sink))
             while self.phase() == "ready":
                 await self._batch(sink)
+            if not sink.settles:
+                await self._ending.has_come()  # what is published would else be published again
         except Retryable as failure:
             self._failed(failure)
         except Fenced as failure:
@@ -273,27 +278,38 @@ class Lane:
         # The abort of this transaction would be the end of the last one too, were that forgotten.
         await self._ending.has_come()
         self.state = rules.publish(self.state, outcome.next_offset)
+        self._unpublished = True
         with telemetry.stage("publish"):
             await sink.publish(outcome)
         self.state = rules.commit(self.state)
         self._published(records)
         if sink.settles:
-            self._ending.begin(self._source.settled(self.partition))
+            self._committed(records)
+        self._ending.begin(self._finish(sink, outcome, records))
+
+    async def _finish(self, sink: Sink, outcome: Outcome, records: Sequence[Record]) -> None:
+        """Beside the next batch: looks whether the transaction has ended, or commits the offset that was in none."""
+        if sink.settles:
+            await self._source.settled(self.partition)
+        else:
+            await sink.finish(outcome)
+            self._committed(records)
 
     def _published(self, records: Sequence[Record]) -> None:
-        self._failures = 0
-        self._unpublished = False
         self.inbox.done()
         self._behind.at(self.state.offset)
-        self._place.published(records)
-        self._shared.waits.over(self.partition)
         telemetry.BATCH_EVENTS.observe(len(records))
         telemetry.published(record.timestamp for record in records)
+
+    def _committed(self, records: Sequence[Record]) -> None:
+        self._failures = 0
+        self._unpublished = False
+        self._place.published(records)
+        self._shared.waits.over(self.partition)
 
     def _failed(self, failure: Retryable) -> None:
         self._shared.waits.begin(self.partition, failure)
         self._failures = min(self._failures + 1, 10)
-        self._unpublished = self._unpublished or self.state.phase == "publishing"
         self.state = rules.fail(self.state)
 
     def _goes_on(self) -> None:

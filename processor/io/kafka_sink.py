@@ -227,6 +227,9 @@ class Transactional:
             await self.commit()
         self.batches.count_letters()
 
+    async def finish(self, outcome: Outcome) -> None:
+        """Never called: the offset is in the transaction."""
+
     async def begin(self) -> None:
         """Opens the transaction."""
         await self.batches.begin()
@@ -256,7 +259,7 @@ class Transactional:
 
 
 class Idempotent:
-    """At least once: outputs, then the offset."""
+    """At least once: outputs, then the offset, beside the next batch."""
 
     settles = False
 
@@ -282,6 +285,10 @@ class Idempotent:
         packed = self.batches.pack(outcome)
         async with self.batches.step():
             await self.send(packed)
+
+    async def finish(self, outcome: Outcome) -> None:
+        """Raises as `publish` does: its outputs are then to be published again."""
+        async with self.batches.step():
             await self.place(outcome.next_offset)
         self.batches.count_letters()
 

@@ -46,6 +46,11 @@ class Broker:
         """Questions for where the group stands."""
         self.forgets = False
         """The end of what is published next."""
+        self.takes_offsets = asyncio.Event()
+        """Those that come after their outputs."""
+        self.takes_offsets.set()
+        self.refusals: list[Exception] = []
+        """What such offsets meet first."""
         self.lane: Lane
 
     def owns(self, partition: Partition) -> bool:
@@ -124,8 +129,30 @@ class FakeSink:
         broker.published += outputs
         broker.committed = outcome.next_offset
 
+    async def finish(self, outcome: Outcome) -> None:
+        """Nothing is left to do."""
+
     async def discard(self) -> None:
         self._broker.discarded += 1
+
+
+class OffsetLast(FakeSink):
+    """As in at_least_once: outputs, and beside the next batch the offset."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker, settles=False)
+        self._from = broker.committed or 0
+
+    async def publish(self, outcome: Outcome) -> None:
+        await asyncio.sleep(0)
+        self._broker.published += range(self._from, outcome.next_offset)
+        self._from = outcome.next_offset
+
+    async def finish(self, outcome: Outcome) -> None:
+        await self._broker.takes_offsets.wait()
+        if self._broker.refusals:
+            raise self._broker.refusals.pop(0)
+        self._broker.committed = outcome.next_offset
 
 
 def record(offset: int, history: int = 0) -> Record:
@@ -178,7 +205,7 @@ async def running(
     waits, tuning = Waits(), Tuning(recheck_ms=1, batch_records=10)
     shared = Shared(
         processes={"in": process},
-        open_sink=lambda *_: FakeSink(broker, settles=settles),
+        open_sink=lambda *_: FakeSink(broker) if settles else OffsetLast(broker),
         places=broker.places,
         waits=waits,
         budget=Budget(1 << 20),
@@ -426,6 +453,45 @@ async def test_a_lane_that_cannot_end_it_waits_for_one_that_can() -> None:
         assert broker.places.known[HERE] == DOUBTED
     async with running(broker):
         await until(lambda: broker.committed == 5)
+
+
+async def test_the_next_batch_is_decided_while_the_offset_of_the_last_one_is_committed() -> None:
+    """And published after it: of two that are published a worker that dies would publish both again."""
+    broker, taken = Broker(held=20), Taken()
+    broker.takes_offsets.clear()
+    async with running(broker, taken, settles=False):
+        await until(lambda: taken.offsets == [*range(20)])
+        assert (broker.published, broker.committed) == ([*range(10)], None)
+        broker.takes_offsets.set()
+        await until(lambda: broker.committed == 20)
+    assert broker.published == [*range(20)]
+
+
+async def test_a_lane_that_is_closed_commits_what_it_has_published() -> None:
+    """Its next owner would publish it again."""
+    broker = Broker(held=5)
+    broker.takes_offsets.clear()
+    async with running(broker, settles=False) as lane:
+        await until(lambda: bool(broker.published))
+        lane.close()
+        await until(lambda: lane.phase() == "closed")
+        assert (broker.committed, broker.discarded) == (None, 0)
+        broker.takes_offsets.set()
+    assert broker.committed == 5
+
+
+async def test_a_lane_without_work_publishes_again_what_it_could_not_commit() -> None:
+    """As all that is not committed; it waits longer each time, and is excused until it has done it."""
+    broker = Broker(held=5)
+    broker.committed = 2
+    broker.refusals = [Retryable("kafka", "no answer"), Retryable("kafka", "no answer")]
+    async with running(broker, settles=False) as lane:
+        await until(lambda: lane._failures == 2)
+        assert lane.excused
+        await until(lambda: broker.committed == 5)
+        await until(lambda: not lane.excused)
+        assert lane._failures == 0
+    assert broker.published == [2, 3, 4] * 3
 
 
 async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:
