@@ -46,11 +46,8 @@ class Broker:
         """Questions for where the group stands."""
         self.forgets = False
         """The end of what is published next."""
-        self.takes_offsets = asyncio.Event()
-        """Those that come after their outputs."""
-        self.takes_offsets.set()
-        self.refusals: list[Exception] = []
-        """What such offsets meet first."""
+        self.silence: asyncio.Event | None = None
+        """Ends the wait of offsets that come after their outputs."""
         self.lane: Lane
 
     def owns(self, partition: Partition) -> bool:
@@ -149,10 +146,12 @@ class OffsetLast(FakeSink):
         self._from = outcome.next_offset
 
     async def finish(self, outcome: Outcome) -> None:
-        await self._broker.takes_offsets.wait()
-        if self._broker.refusals:
-            raise self._broker.refusals.pop(0)
-        self._broker.committed = outcome.next_offset
+        broker = self._broker
+        if broker.silence:
+            await broker.silence.wait()
+        if broker.failures:
+            raise broker.failures.pop(0)
+        broker.committed = outcome.next_offset
 
 
 def record(offset: int, history: int = 0) -> Record:
@@ -458,11 +457,11 @@ async def test_a_lane_that_cannot_end_it_waits_for_one_that_can() -> None:
 async def test_the_next_batch_is_decided_while_the_offset_of_the_last_one_is_committed() -> None:
     """And published after it: of two that are published a worker that dies would publish both again."""
     broker, taken = Broker(held=20), Taken()
-    broker.takes_offsets.clear()
+    silence = broker.silence = asyncio.Event()
     async with running(broker, taken, settles=False):
         await until(lambda: taken.offsets == [*range(20)])
         assert (broker.published, broker.committed) == ([*range(10)], None)
-        broker.takes_offsets.set()
+        silence.set()
         await until(lambda: broker.committed == 20)
     assert broker.published == [*range(20)]
 
@@ -470,13 +469,13 @@ async def test_the_next_batch_is_decided_while_the_offset_of_the_last_one_is_com
 async def test_a_lane_that_is_closed_commits_what_it_has_published() -> None:
     """Its next owner would publish it again."""
     broker = Broker(held=5)
-    broker.takes_offsets.clear()
+    silence = broker.silence = asyncio.Event()
     async with running(broker, settles=False) as lane:
         await until(lambda: bool(broker.published))
         lane.close()
         await until(lambda: lane.phase() == "closed")
         assert (broker.committed, broker.discarded) == (None, 0)
-        broker.takes_offsets.set()
+        silence.set()
     assert broker.committed == 5
 
 
@@ -484,7 +483,7 @@ async def test_a_lane_without_work_publishes_again_what_it_could_not_commit() ->
     """As all that is not committed; it waits longer each time, and is excused until it has done it."""
     broker = Broker(held=5)
     broker.committed = 2
-    broker.refusals = [Retryable("kafka", "no answer"), Retryable("kafka", "no answer")]
+    broker.failures = [Retryable("kafka", "no answer"), Retryable("kafka", "no answer")]
     async with running(broker, settles=False) as lane:
         await until(lambda: lane._failures == 2)
         assert lane.excused
