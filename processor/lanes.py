@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from processor import inbox, places, telemetry
 from processor.behind import Behind
 from processor.endings import Ending
-from processor.failures import Fenced, Retryable, Stopped, Unsettled
+from processor.failures import Failure, Fenced, Retryable, Stopped, Unsettled
 from processor.io.ending import gave_up
 from processor.io.kafka import Partition, Tuning
 from processor.pure import lane as rules
@@ -56,7 +56,7 @@ class Sink(Protocol):
     async def publish(self, outcome: Outcome) -> None:
         """Outputs, and of a sink that settles the offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
 
-    async def finish(self, outcome: Outcome) -> None:
+    async def finish(self, next_offset: int) -> None:
         """The offset, of a sink that does not settle; raises as `publish` does."""
 
     async def discard(self) -> None:
@@ -94,6 +94,14 @@ class Shared(Struct, frozen=True):
     """Called with what nobody knows how to handle: the process ends."""
 
 
+class _Done(Struct, frozen=True):
+    """What is told of a batch that is published, once it is committed."""
+
+    next_offset: int
+    last: Record
+    timestamps: Sequence[int | None]
+
+
 class Lane:
     """One assigned partition."""
 
@@ -107,6 +115,8 @@ class Lane:
         )
         self.partition = partition
         self.state = rules.Lane()
+        self.committed = 0
+        """Everything below is; as far as `state` or, in at_least_once, up to a batch behind."""
         self.inbox = inbox.Inbox(bounds, shared.budget)
         self._behind = Behind(partition)
         self._ending = Ending(self.inbox.fail)
@@ -181,7 +191,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Everything that was fetched is committed."""
-        return self.phase() == "ready" and self.inbox.empty
+        return self.phase() == "ready" and self.inbox.empty and self.committed == self.state.offset
 
     @property
     def excused(self) -> bool:
@@ -209,10 +219,7 @@ class Lane:
         try:
             await sink.start()
             await self._position(await self._bounds(sink))
-            while self.phase() == "ready":
-                await self._batch(sink)
-            if not sink.settles:
-                await self._ending.has_come()  # what is published would else be published again
+            await self._batches(sink)
         except Retryable as failure:
             self._failed(failure)
         except Fenced as failure:
@@ -227,6 +234,19 @@ class Lane:
             self._behind.holds(self.inbox.oldest_ms)
             self.inbox.clear()
             await sink.discard()
+
+    async def _batches(self, sink: Sink) -> None:
+        """One after the other; at the end an offset that is still to be committed is, for what it is of would be published again."""
+        try:
+            while self.phase() == "ready":
+                await self._batch(sink)
+        except Failure:
+            if not sink.settles:
+                with suppress(Failure):
+                    await self._ending.has_come()
+            raise
+        if not sink.settles:
+            await self._ending.has_come()
 
     async def _bounds(self, sink: Sink) -> rules.Bounds:
         try:
@@ -249,9 +269,12 @@ class Lane:
         begun = rules.position(self.state, bounds)
         if begun.phase == "ready":
             await self._place.begin(bounds, begun.offset)
+            if begun.offset >= self.state.upto:  # it was committed, and only the answer was lost
+                self._unpublished = False
         # Nothing may be awaited from here to the seek: what is fetched for a lane that is ready is taken.
         self.state = rules.position(self.state, bounds)
-        self._behind.at(self.state.offset)
+        self.committed = self.state.offset
+        self._behind.at(self.committed)
         if self.state.phase == "stopped":
             self._stopped(_outside(self.partition, self.state.offset, bounds))
         elif self.state.phase == "ready":
@@ -275,41 +298,40 @@ class Lane:
         process = self._shared.processes[self.partition.topic]
         outcome: Outcome = await self._retrying(process, records)
         self._shared.waits.over(self._processing)
-        # The abort of this transaction would be the end of the last one too, were that forgotten.
+        # The abort of this transaction would be the end of the last one too, were that forgotten; and whoever dies with two batches
+        # that are not committed has both published again.
         await self._ending.has_come()
         self.state = rules.publish(self.state, outcome.next_offset)
-        self._unpublished = True
         with telemetry.stage("publish"):
             await sink.publish(outcome)
         self.state = rules.commit(self.state)
-        self._published(records)
-        if sink.settles:
-            self._committed(records)
-        self._ending.begin(self._finish(sink, outcome, records))
-
-    async def _finish(self, sink: Sink, outcome: Outcome, records: Sequence[Record]) -> None:
-        """Beside the next batch: looks whether the transaction has ended, or commits the offset that was in none."""
-        if sink.settles:
-            await self._source.settled(self.partition)
-        else:
-            await sink.finish(outcome)
-            self._committed(records)
-
-    def _published(self, records: Sequence[Record]) -> None:
         self.inbox.done()
-        self._behind.at(self.state.offset)
-        telemetry.BATCH_EVENTS.observe(len(records))
-        telemetry.published(record.timestamp for record in records)
+        done = _Done(outcome.next_offset, records[-1], [record.timestamp for record in records])
+        if sink.settles:
+            self._committed(done)
+            self._ending.begin(self._source.settled(self.partition))
+        else:
+            self._ending.begin(self._finish(sink, done))
 
-    def _committed(self, records: Sequence[Record]) -> None:
+    async def _finish(self, sink: Sink, done: _Done) -> None:
+        await sink.finish(done.next_offset)
+        self._committed(done)
+
+    def _committed(self, done: _Done) -> None:
         self._failures = 0
         self._unpublished = False
-        self._place.published(records)
+        self.committed = done.next_offset
+        self._behind.at(self.committed)
+        self._place.published(done.last)
         self._shared.waits.over(self.partition)
+        telemetry.BATCH_EVENTS.observe(len(done.timestamps))
+        telemetry.published(done.timestamps)
 
     def _failed(self, failure: Retryable) -> None:
         self._shared.waits.begin(self.partition, failure)
         self._failures = min(self._failures + 1, 10)
+        unsure = self.phase() == "publishing" or self.committed < self.state.offset
+        self._unpublished = self._unpublished or unsure
         self.state = rules.fail(self.state)
 
     def _goes_on(self) -> None:

@@ -21,7 +21,7 @@ _LENGTH = struct.Struct(">8xi")
 
 
 def install() -> None:
-    """From here on every consumer of this process reads so."""
+    """From here on every consumer of this process reads so: keys and values are bytes, whatever deserializer it was given."""
     fetcher.MemoryRecords = Fetched
     fetcher.PartitionRecords = Records
 

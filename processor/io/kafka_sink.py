@@ -227,7 +227,7 @@ class Transactional:
             await self.commit()
         self.batches.count_letters()
 
-    async def finish(self, outcome: Outcome) -> None:
+    async def finish(self, next_offset: int) -> None:
         """Never called: the offset is in the transaction."""
 
     async def begin(self) -> None:
@@ -286,10 +286,10 @@ class Idempotent:
         async with self.batches.step():
             await self.send(packed)
 
-    async def finish(self, outcome: Outcome) -> None:
-        """Raises as `publish` does: its outputs are then to be published again."""
+    async def finish(self, next_offset: int) -> None:
+        """Raises as `publish` does: what is below is then to be published again."""
         async with self.batches.step():
-            await self.place(outcome.next_offset)
+            await self.place(next_offset)
         self.batches.count_letters()
 
     async def send(self, packed: Packed) -> None:

@@ -1,9 +1,12 @@
 """A lane at work on fakes: what it publishes, retries, gives up and reports."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -45,7 +48,7 @@ class Broker:
         self.unanswered: list[Exception] = []
         """Questions for where the group stands."""
         self.forgets = False
-        """The end of what is published next."""
+        """The end of what is published next, or that it has committed an offset."""
         self.silence: asyncio.Event | None = None
         """Ends the wait of offsets that come after their outputs."""
         self.lane: Lane
@@ -126,7 +129,7 @@ class FakeSink:
         broker.published += outputs
         broker.committed = outcome.next_offset
 
-    async def finish(self, outcome: Outcome) -> None:
+    async def finish(self, next_offset: int) -> None:
         """Nothing is left to do."""
 
     async def discard(self) -> None:
@@ -145,13 +148,16 @@ class OffsetLast(FakeSink):
         self._broker.published += range(self._from, outcome.next_offset)
         self._from = outcome.next_offset
 
-    async def finish(self, outcome: Outcome) -> None:
+    async def finish(self, next_offset: int) -> None:
         broker = self._broker
         if broker.silence:
             await broker.silence.wait()
         if broker.failures:
             raise broker.failures.pop(0)
-        broker.committed = outcome.next_offset
+        broker.committed = next_offset
+        if broker.forgets:
+            broker.forgets = False
+            raise Retryable("kafka", "the answer is lost")
 
 
 def record(offset: int, history: int = 0) -> Record:
@@ -458,12 +464,31 @@ async def test_the_next_batch_is_decided_while_the_offset_of_the_last_one_is_com
     """And published after it: of two that are published a worker that dies would publish both again."""
     broker, taken = Broker(held=20), Taken()
     silence = broker.silence = asyncio.Event()
-    async with running(broker, taken, settles=False):
+    async with running(broker, taken, settles=False) as lane:
         await until(lambda: taken.offsets == [*range(20)])
-        assert (broker.published, broker.committed) == ([*range(10)], None)
+        assert (broker.published, broker.committed, lane.committed) == ([*range(10)], None, 0)
         silence.set()
-        await until(lambda: broker.committed == 20)
+        await until(lambda: broker.committed == lane.committed == 20)
     assert broker.published == [*range(20)]
+
+
+async def test_nothing_of_a_batch_is_held_while_its_offset_is_committed() -> None:
+    """Others have its room already."""
+    broker, held = Broker(held=5), list[weakref.ref[object]]()
+    silence = broker.silence = asyncio.Event()
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        message: Any = Taken()
+        held.append(weakref.ref(message))
+        return Outcome([message], records[-1].offset + 1)
+
+    async with running(broker, process, settles=False) as lane:
+        await until(lambda: bool(broker.published))
+        assert not lane.idle
+        gc.collect()
+        assert [one() for one in held] == [None]
+        silence.set()
+        await until(lambda: lane.idle)
 
 
 async def test_a_lane_that_is_closed_commits_what_it_has_published() -> None:
@@ -477,6 +502,35 @@ async def test_a_lane_that_is_closed_commits_what_it_has_published() -> None:
         assert (broker.committed, broker.discarded) == (None, 0)
         silence.set()
     assert broker.committed == 5
+
+
+async def test_so_it_does_where_what_its_next_batch_needs_is_away() -> None:
+    """As when a worker drains because Postgres is."""
+    broker, turns = Broker(held=20), Turns(1, 3_600.0)
+    silence = broker.silence = asyncio.Event()
+
+    async def process(records: Sequence[Record]) -> Outcome:
+        if records[0].offset:
+            raise Retryable("postgres", "is away")
+        return await passes_on(records)
+
+    async with running(broker, process, turns=turns, settles=False) as lane:
+        await until(lambda: lane.excused)
+        lane.close()
+        async with turns.turn():  # the lane has given it up
+            silence.set()
+    assert (broker.committed, broker.published) == (10, [*range(10)])
+
+
+async def test_an_offset_whose_answer_is_lost_is_nothing_to_wait_for() -> None:
+    """A lane without work would else say until its next event that Kafka is away."""
+    broker = Broker(held=5)
+    broker.committed, broker.forgets = 2, True
+    async with running(broker, settles=False) as lane:
+        await until(lambda: lane.excused)
+        await until(lambda: not lane.excused)
+        assert lane.committed == 5
+    assert broker.published == [2, 3, 4]
 
 
 async def test_a_lane_without_work_publishes_again_what_it_could_not_commit() -> None:
