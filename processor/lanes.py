@@ -6,9 +6,8 @@ leaves its membership: a lane of a later assignment is another object with its o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -20,78 +19,15 @@ from processor.behind import Behind
 from processor.endings import Ending
 from processor.failures import Failure, Fenced, Retryable, Stopped, Unsettled
 from processor.io.ending import gave_up
-from processor.io.kafka import Partition, Tuning
+from processor.io.kafka import Partition
+from processor.lane_ports import Shared, Sink, Source
 from processor.pure import lane as rules
 from processor.pure.types import Outcome, Record
-from processor.turns import Turns
-from processor.waits import Waits
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
-
-Process: TypeAlias = Callable[[Sequence[Record]], Awaitable[Outcome]]
-"""A batch of one partition, in order, never empty; may be called again with the same records."""
-
-
-class Sink(Protocol):
-    """One producer's life."""
-
-    async def start(self) -> None:
-        """Fences every earlier owner of the partition where the guarantee asks for it."""
-
-    settles: bool
-    """Whether it can end what its predecessors have left open, since it publishes in transactions."""
-
-    async def settle(self) -> None:
-        """Commits what an earlier producer of the partition has published and Kafka has not ended; raises as `publish` does.
-
-        Where it is interrupted, Kafka may give up a part of that: the rest is then to be given up too, with `drop`.
-        """
-
-    async def drop(self) -> None:
-        """Gives up outputs that an earlier producer of the partition has left open; raises as `publish` does."""
-
-    async def publish(self, outcome: Outcome) -> None:
-        """Outputs, and of a sink that settles the offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
-
-    async def finish(self, next_offset: int) -> None:
-        """The offset, of a sink that does not settle; raises as `publish` does."""
-
-    async def discard(self) -> None:
-        """Closes it, whatever state it is in; never raises."""
-
-
-class Source(places.Source, Protocol):
-    """The membership that the lane belongs to."""
-
-    def owns(self, partition: Partition) -> bool:
-        """Whether the partition is still assigned to it."""
-
-    def seek(self, partition: Partition, offset: int) -> None:
-        """What is fetched from now on begins at `offset`."""
-
-    async def settled(self, partition: Partition) -> None:
-        """Returns once the last transaction of the partition has ended; raises `Unsettled` where its end does not come, or `Retryable`."""
-
-    def leave(self) -> None:
-        """Ends the membership; the worker joins again."""
-
-
-class Shared(Struct, frozen=True):
-    """What all lanes of a worker share."""
-
-    processes: Mapping[str, Process]
-    """By topic."""
-    open_sink: Callable[[Partition, Source], Sink]
-    places: places.Places
-    waits: Waits
-    budget: inbox.Budget
-    turns: Turns
-    tuning: Tuning
-    defect: Callable[[Exception], None]
-    """Called with what nobody knows how to handle: the process ends."""
 
 
 class _Done(Struct, frozen=True):

@@ -24,7 +24,8 @@ from processor.io.kafka_batches import TooLarge
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Idempotent, Outlet, Transactional
 from processor.io.kafka_topics import Limits, require_topics
-from processor.lanes import Lane, Process, Shared, Sink
+from processor.lane_ports import Process, Shared, Sink
+from processor.lanes import Lane
 from processor.places import Places
 from processor.settings import Settings
 from processor.turns import Turns

@@ -20,7 +20,8 @@ from processor.io.kafka_batches import Packed
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Idempotent, Outlet, Transactional
 from processor.io.kafka_topics import Limits
-from processor.lanes import Lane, Sink
+from processor.lane_ports import Sink
+from processor.lanes import Lane
 from processor.pure.types import Message, Outcome, Record
 from processor.settings import Settings
 from processor.worker import Work, serve

@@ -10,7 +10,8 @@ from processor import composition
 from processor.io.kafka import Partition
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Batches, Outlet
-from processor.lanes import Lane, Sink
+from processor.lane_ports import Sink
+from processor.lanes import Lane
 from processor.ports import Answer, Reading, Recorded
 from processor.pure.types import Outcome, Ruling
 from processor.worker import OpenSink

@@ -21,7 +21,8 @@ from processor.io.merges import Merged
 from processor.io.postgres import Postgres
 from processor.io.store import Events
 from processor.io.windows import Windows
-from processor.lanes import Lane, Sink
+from processor.lane_ports import Sink
+from processor.lanes import Lane
 from processor.ports import Answer, Reading
 from processor.pure.types import Case, Facts, MergeCommand, Ruling
 

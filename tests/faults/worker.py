@@ -16,7 +16,8 @@ from processor.failures import StartRefused
 from processor.io.kafka import DEFAULT_TUNING, Partition
 from processor.io.kafka_group import Group
 from processor.io.kafka_sink import Outlet
-from processor.lanes import Lane, Sink
+from processor.lane_ports import Sink
+from processor.lanes import Lane
 from processor.settings import Settings
 from processor.worker import serve
 from tests.faults.mutants import MUTANTS

@@ -13,7 +13,8 @@ import pytest
 from processor.failures import Fenced, Retryable, Stopped, Unsettled
 from processor.inbox import Budget
 from processor.io.kafka import Partition, Tuning
-from processor.lanes import Lane, Process, Shared
+from processor.lane_ports import Process, Shared
+from processor.lanes import Lane
 from processor.places import DOUBTED
 from processor.pure.lane import Bounds
 from processor.pure.types import Outcome, Record
