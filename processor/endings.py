@@ -1,4 +1,4 @@
-"""The end of a lane's last batch, waited for beside its next one."""
+"""The end of a lane's last transaction, looked for beside its next batch."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,7 @@ class Ending:
         self._looking: asyncio.Task[None] | None = None
 
     def begin(self, looking: Coroutine[Any, Any, None]) -> None:
-        """A batch was published; `looking` ends when its end has come, and raises where it does not."""
+        """A transaction was committed; `looking` ends when its end has come, and raises where it does not."""
         self._looking = asyncio.ensure_future(looking)
         self._looking.add_done_callback(self._looked)
 

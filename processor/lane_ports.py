@@ -22,7 +22,7 @@ class Sink(Protocol):
         """Fences every earlier owner of the partition where the guarantee asks for it."""
 
     settles: bool
-    """Whether it can end what its predecessors have left open, since it publishes in transactions."""
+    """Whether it can end what its predecessors have left open."""
 
     async def settle(self) -> None:
         """Commits what an earlier producer of the partition has published and Kafka has not ended; raises as `publish` does.
@@ -34,10 +34,7 @@ class Sink(Protocol):
         """Gives up outputs that an earlier producer of the partition has left open; raises as `publish` does."""
 
     async def publish(self, outcome: Outcome) -> None:
-        """Outputs, and of a sink that settles the offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
-
-    async def finish(self, next_offset: int) -> None:
-        """The offset, of a sink that does not settle; raises as `publish` does."""
+        """Outputs and offset; raises `Retryable`, `Fenced` or `Stopped`, and is worth nothing then."""
 
     async def discard(self) -> None:
         """Closes it, whatever state it is in; never raises."""

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
-from msgspec import Struct
 from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from processor import inbox, places, telemetry
 from processor.behind import Behind
 from processor.endings import Ending
-from processor.failures import Failure, Fenced, Retryable, Stopped, Unsettled
+from processor.failures import Fenced, Retryable, Stopped, Unsettled
 from processor.io.ending import gave_up
 from processor.io.kafka import Partition
 from processor.lane_ports import Shared, Sink, Source
@@ -28,14 +27,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
-
-
-class _Done(Struct, frozen=True):
-    """What is told of a batch that is published, once it is committed."""
-
-    next_offset: int
-    last: Record
-    timestamps: Sequence[int | None]
 
 
 class Lane:
@@ -51,8 +42,6 @@ class Lane:
         )
         self.partition = partition
         self.state = rules.Lane()
-        self.committed = 0
-        """Everything below is; as far as `state` or, in at_least_once, up to a batch behind."""
         self.inbox = inbox.Inbox(bounds, shared.budget)
         self._behind = Behind(partition)
         self._ending = Ending(self.inbox.fail)
@@ -127,7 +116,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Everything that was fetched is committed."""
-        return self.phase() == "ready" and self.inbox.empty and self.committed == self.state.offset
+        return self.phase() == "ready" and self.inbox.empty
 
     @property
     def excused(self) -> bool:
@@ -155,7 +144,8 @@ class Lane:
         try:
             await sink.start()
             await self._position(await self._bounds(sink))
-            await self._batches(sink)
+            while self.phase() == "ready":
+                await self._batch(sink)
         except Retryable as failure:
             self._failed(failure)
         except Fenced as failure:
@@ -170,19 +160,6 @@ class Lane:
             self._behind.holds(self.inbox.oldest_ms)
             self.inbox.clear()
             await sink.discard()
-
-    async def _batches(self, sink: Sink) -> None:
-        """One after the other; at the end an offset that is still to be committed is, for what it is of would be published again."""
-        try:
-            while self.phase() == "ready":
-                await self._batch(sink)
-        except Failure:
-            if not sink.settles:
-                with suppress(Failure):
-                    await self._ending.has_come()
-            raise
-        if not sink.settles:
-            await self._ending.has_come()
 
     async def _bounds(self, sink: Sink) -> rules.Bounds:
         try:
@@ -209,8 +186,7 @@ class Lane:
                 self._unpublished = False
         # Nothing may be awaited from here to the seek: what is fetched for a lane that is ready is taken.
         self.state = rules.position(self.state, bounds)
-        self.committed = self.state.offset
-        self._behind.at(self.committed)
+        self._behind.at(self.state.offset)
         if self.state.phase == "stopped":
             self._stopped(_outside(self.partition, self.state.offset, bounds))
         elif self.state.phase == "ready":
@@ -234,40 +210,30 @@ class Lane:
         process = self._shared.processes[self.partition.topic]
         outcome: Outcome = await self._retrying(process, records)
         self._shared.waits.over(self._processing)
-        # The abort of this transaction would be the end of the last one too, were that forgotten; and whoever dies with two batches
-        # that are not committed has both published again.
+        # The abort of this transaction would be the end of the last one too, were that forgotten.
         await self._ending.has_come()
         self.state = rules.publish(self.state, outcome.next_offset)
         with telemetry.stage("publish"):
             await sink.publish(outcome)
         self.state = rules.commit(self.state)
-        self.inbox.done()
-        done = _Done(outcome.next_offset, records[-1], [record.timestamp for record in records])
+        self._published(records)
         if sink.settles:
-            self._committed(done)
             self._ending.begin(self._source.settled(self.partition))
-        else:
-            self._ending.begin(self._finish(sink, done))
 
-    async def _finish(self, sink: Sink, done: _Done) -> None:
-        await sink.finish(done.next_offset)
-        self._committed(done)
-
-    def _committed(self, done: _Done) -> None:
+    def _published(self, records: Sequence[Record]) -> None:
         self._failures = 0
         self._unpublished = False
-        self.committed = done.next_offset
-        self._behind.at(self.committed)
-        self._place.published(done.last)
+        self.inbox.done()
+        self._behind.at(self.state.offset)
+        self._place.published(records)
         self._shared.waits.over(self.partition)
-        telemetry.BATCH_EVENTS.observe(len(done.timestamps))
-        telemetry.published(done.timestamps)
+        telemetry.BATCH_EVENTS.observe(len(records))
+        telemetry.published(record.timestamp for record in records)
 
     def _failed(self, failure: Retryable) -> None:
         self._shared.waits.begin(self.partition, failure)
         self._failures = min(self._failures + 1, 10)
-        unsure = self.phase() == "publishing" or self.committed < self.state.offset
-        self._unpublished = self._unpublished or unsure
+        self._unpublished = self._unpublished or self.state.phase == "publishing"
         self.state = rules.fail(self.state)
 
     def _goes_on(self) -> None:

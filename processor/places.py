@@ -5,6 +5,7 @@ of a Kafka that has lost the end of its log, or was restored, all that it has no
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Protocol
@@ -104,8 +105,9 @@ class Own:
             known = Place(bounds.topic, offset)
         await self._places.take(self._partition, known)
 
-    def published(self, last: Record) -> None:
-        """The lane has published and committed everything up to a record."""
+    def published(self, records: Sequence[Record]) -> None:
+        """The lane has published a batch."""
+        last = records[-1]
         place = Place(self._topic, last.offset + 1, last.offset, digest(last))
         self._places.reached(self._partition, place)
 

@@ -76,7 +76,7 @@ class Watch:
     async def _view(self, group: Group[Lane], lane: Lane, end: int) -> View:
         partition = lane.partition
         # The last offsets of a partition may be no records: what is fetched counts while nothing is in hand.
-        at = await group.position(partition) if lane.idle else lane.committed
+        at = await group.position(partition) if lane.idle else lane.state.offset
         lag = max(0, end - at)
         lane.tell(lag)
         begins = lane.state.phase in {"waiting", "starting"}

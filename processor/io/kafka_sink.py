@@ -227,9 +227,6 @@ class Transactional:
             await self.commit()
         self.batches.count_letters()
 
-    async def finish(self, next_offset: int) -> None:
-        """Never called: the offset is in the transaction."""
-
     async def begin(self) -> None:
         """Opens the transaction."""
         await self.batches.begin()
@@ -259,7 +256,7 @@ class Transactional:
 
 
 class Idempotent:
-    """At least once: outputs, then the offset, beside the next batch."""
+    """At least once: outputs, then the offset."""
 
     settles = False
 
@@ -285,11 +282,7 @@ class Idempotent:
         packed = self.batches.pack(outcome)
         async with self.batches.step():
             await self.send(packed)
-
-    async def finish(self, next_offset: int) -> None:
-        """Raises as `publish` does: what is below is then to be published again."""
-        async with self.batches.step():
-            await self.place(next_offset)
+            await self.place(outcome.next_offset)
         self.batches.count_letters()
 
     async def send(self, packed: Packed) -> None:

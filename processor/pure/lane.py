@@ -53,7 +53,7 @@ class Lane(Struct, frozen=True):
 
     phase: Phase = "waiting"
     offset: int = 0
-    """Everything below is published; meaningful from ``ready`` on."""
+    """Everything below is committed; meaningful from ``ready`` on."""
     upto: int = 0
     """The end of the batch in flight, exclusive."""
     closing: bool = False
@@ -105,7 +105,7 @@ def publish(lane: Lane, next_offset: int) -> Lane:
 
 
 def commit(lane: Lane) -> Lane:
-    """Outputs are written, and the offset is or follows."""
+    """Outputs and offset are written."""
     _expect(lane, "publishing")
     return replace(lane, phase="closed" if lane.closing else "ready", offset=lane.upto)
 

@@ -1,12 +1,9 @@
 """A lane at work on fakes: what it publishes, retries, gives up and reports."""
 
 import asyncio
-import gc
-import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -49,9 +46,9 @@ class Broker:
         self.unanswered: list[Exception] = []
         """Questions for where the group stands."""
         self.forgets = False
-        """The end of what is published next, or that it has committed an offset."""
-        self.silence: asyncio.Event | None = None
-        """Ends the wait of offsets that come after their outputs."""
+        """The end of what is published next."""
+        self.loses_answer = False
+        """That it was."""
         self.lane: Lane
 
     def owns(self, partition: Partition) -> bool:
@@ -129,36 +126,12 @@ class FakeSink:
             return
         broker.published += outputs
         broker.committed = outcome.next_offset
-
-    async def finish(self, next_offset: int) -> None:
-        """Nothing is left to do."""
+        if broker.loses_answer:
+            broker.loses_answer = False
+            raise Retryable("kafka", "the answer is lost")
 
     async def discard(self) -> None:
         self._broker.discarded += 1
-
-
-class OffsetLast(FakeSink):
-    """As in at_least_once: outputs, and beside the next batch the offset."""
-
-    def __init__(self, broker: Broker) -> None:
-        super().__init__(broker, settles=False)
-        self._from = broker.committed or 0
-
-    async def publish(self, outcome: Outcome) -> None:
-        await asyncio.sleep(0)
-        self._broker.published += range(self._from, outcome.next_offset)
-        self._from = outcome.next_offset
-
-    async def finish(self, next_offset: int) -> None:
-        broker = self._broker
-        if broker.silence:
-            await broker.silence.wait()
-        if broker.failures:
-            raise broker.failures.pop(0)
-        broker.committed = next_offset
-        if broker.forgets:
-            broker.forgets = False
-            raise Retryable("kafka", "the answer is lost")
 
 
 def record(offset: int, history: int = 0) -> Record:
@@ -211,7 +184,7 @@ async def running(
     waits, tuning = Waits(), Tuning(recheck_ms=1, batch_records=10)
     shared = Shared(
         processes={"in": process},
-        open_sink=lambda *_: FakeSink(broker) if settles else OffsetLast(broker),
+        open_sink=lambda *_: FakeSink(broker, settles=settles),
         places=broker.places,
         waits=waits,
         budget=Budget(1 << 20),
@@ -461,91 +434,15 @@ async def test_a_lane_that_cannot_end_it_waits_for_one_that_can() -> None:
         await until(lambda: broker.committed == 5)
 
 
-async def test_the_next_batch_is_decided_while_the_offset_of_the_last_one_is_committed() -> None:
-    """And published after it: of two that are published a worker that dies would publish both again."""
-    broker, taken = Broker(held=20), Taken()
-    silence = broker.silence = asyncio.Event()
-    async with running(broker, taken, settles=False) as lane:
-        await until(lambda: taken.offsets == [*range(20)])
-        assert (broker.published, broker.committed, lane.committed) == ([*range(10)], None, 0)
-        silence.set()
-        await until(lambda: broker.committed == lane.committed == 20)
-    assert broker.published == [*range(20)]
-
-
-async def test_nothing_of_a_batch_is_held_while_its_offset_is_committed() -> None:
-    """Others have its room already."""
-    broker, held = Broker(held=5), list[weakref.ref[object]]()
-    silence = broker.silence = asyncio.Event()
-
-    async def process(records: Sequence[Record]) -> Outcome:
-        message: Any = Taken()
-        held.append(weakref.ref(message))
-        return Outcome([message], records[-1].offset + 1)
-
-    async with running(broker, process, settles=False) as lane:
-        await until(lambda: bool(broker.published))
-        assert not lane.idle
-        gc.collect()
-        assert [one() for one in held] == [None]
-        silence.set()
-        await until(lambda: lane.idle)
-
-
-async def test_a_lane_that_is_closed_commits_what_it_has_published() -> None:
-    """Its next owner would publish it again."""
-    broker = Broker(held=5)
-    silence = broker.silence = asyncio.Event()
-    async with running(broker, settles=False) as lane:
-        await until(lambda: bool(broker.published))
-        lane.close()
-        await until(lambda: lane.phase() == "closed")
-        assert (broker.committed, broker.discarded) == (None, 0)
-        silence.set()
-    assert broker.committed == 5
-
-
-async def test_so_it_does_where_what_its_next_batch_needs_is_away() -> None:
-    """As when a worker drains because Postgres is."""
-    broker, turns = Broker(held=20), Turns(1, 3_600.0)
-    silence = broker.silence = asyncio.Event()
-
-    async def process(records: Sequence[Record]) -> Outcome:
-        if records[0].offset:
-            raise Retryable("postgres", "is away")
-        return await passes_on(records)
-
-    async with running(broker, process, turns=turns, settles=False) as lane:
-        await until(lambda: lane.excused)
-        lane.close()
-        async with turns.turn():  # the lane has given it up
-            silence.set()
-    assert (broker.committed, broker.published) == (10, [*range(10)])
-
-
-async def test_an_offset_whose_answer_is_lost_is_nothing_to_wait_for() -> None:
+async def test_a_commit_whose_answer_is_lost_is_nothing_to_wait_for() -> None:
     """A lane without work would else say until its next event that Kafka is away."""
     broker = Broker(held=5)
-    broker.committed, broker.forgets = 2, True
-    async with running(broker, settles=False) as lane:
+    broker.loses_answer = True
+    async with running(broker) as lane:
         await until(lambda: lane.excused)
         await until(lambda: not lane.excused)
-        assert lane.committed == 5
-    assert broker.published == [2, 3, 4]
-
-
-async def test_a_lane_without_work_publishes_again_what_it_could_not_commit() -> None:
-    """As all that is not committed; it waits longer each time, and is excused until it has done it."""
-    broker = Broker(held=5)
-    broker.committed = 2
-    broker.failures = [Retryable("kafka", "no answer"), Retryable("kafka", "no answer")]
-    async with running(broker, settles=False) as lane:
-        await until(lambda: lane._failures == 2)
-        assert lane.excused
-        await until(lambda: broker.committed == 5)
-        await until(lambda: not lane.excused)
-        assert lane._failures == 0
-    assert broker.published == [2, 3, 4] * 3
+        assert lane.idle
+    assert broker.published == [*range(5)]
 
 
 async def test_a_fenced_lane_ends_its_membership_and_never_begins_again() -> None:

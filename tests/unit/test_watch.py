@@ -24,15 +24,10 @@ class FakeGroup:
     """A membership with one lane, as the watch sees it."""
 
     def __init__(self, phase: str = "processing", *, idle: bool = False) -> None:
-        state = SimpleNamespace(phase=phase)
+        state = SimpleNamespace(offset=4, phase=phase)
         self.told: list[int | None] = []
         lane = SimpleNamespace(
-            partition=HERE,
-            state=state,
-            committed=4,
-            idle=idle,
-            excused=False,
-            tell=self.told.append,
+            partition=HERE, state=state, idle=idle, excused=False, tell=self.told.append
         )
         self.lanes: Any = {HERE: lane}
         self.joined = True
@@ -83,7 +78,7 @@ async def test_a_lane_that_cannot_even_start_counts_too() -> None:
 
 @pytest.mark.parametrize(
     ("change", "value"),
-    [("committed", 5), ("excused", True), ("away", True)],
+    [("state", SimpleNamespace(offset=5, phase="processing")), ("excused", True), ("away", True)],
 )
 async def test_progress_and_dependencies_that_are_away_excuse_a_lane(
     change: str, value: object

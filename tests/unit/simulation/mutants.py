@@ -238,8 +238,8 @@ MUTANTS: Mapping[str, Callable[[], Parts]] = {
         idempotent=patched(
             kafka_sink,
             (
-                "            await self.send(packed)\n\n    async def finish",
-                "            await self.place(outcome.next_offset)\n            await self.send(packed)\n\n    async def finish",
+                "            await self.send(packed)\n            await self.place(outcome.next_offset)\n        self",
+                "            await self.place(outcome.next_offset)\n            await self.send(packed)\n        self",
             ),
         ).Idempotent
     ),
