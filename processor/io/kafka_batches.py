@@ -63,18 +63,12 @@ class _Target:
 
     def __init__(self) -> None:
         self.batches: list[BatchBuilder] = []
-        self._last: BatchBuilder | None = None
-
-    def begin(self, batch: BatchBuilder) -> None:
-        """What is added goes into this one from here on."""
-        self.batches.append(batch)
-        self._last = batch
 
     def add(self, message: Message) -> bool:
         """False where there is no batch with room for it."""
-        batch, headers = self._last, message.headers
-        if batch is None:
+        if not self.batches:
             return False
+        batch, headers = self.batches[-1], message.headers
         number = batch._relative_offset  # noqa: SLF001
         added = batch._builder.append(  # noqa: SLF001
             number,
@@ -137,5 +131,5 @@ def _begun(routes: _Routes, message: Message) -> bool:
     batch.append(timestamp=message.timestamp, key=message.key, value=message.value, headers=headers)
     if batch.size() > routes.packing.max_bytes(message.topic):
         return False
-    routes.of(message).begin(batch)
+    routes.of(message).batches.append(batch)
     return True

@@ -13,8 +13,6 @@ from processor.pure.types import Json
 
 DEEPEST = 512
 """Levels of nesting a text may have, unknown fields included: what Python's recursion limit allows from any call depth."""
-SHALLOW = 2 * DEEPEST
-"""Bytes; no shorter text has more levels."""
 BACKSLASH = ord("\\")
 """Looked for as a number: as bytes it takes several times as long."""
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1

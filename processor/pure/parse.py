@@ -95,9 +95,7 @@ def _any(record: Record, max_future_ms: int) -> Event | Rejected:
 def _plain(record: Record, max_future_ms: int) -> Event | None:
     """The event of a record that has everything and nothing unusual, at half the cost; None: `read` has to look at it."""
     value, published_at = record.value, record.timestamp
-    if value is None or published_at is None or published_at < 0:
-        return None
-    if len(value) > jsontext.SHALLOW and jsontext.too_deep(value):
+    if value is None or published_at is None or published_at < 0 or jsontext.too_deep(value):
         return None
     try:
         fields = _decoded(value)
