@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import psutil
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from processor.io.kafka import Cluster, Partition, connected
@@ -28,6 +29,18 @@ async def kill_broker(field: Field) -> None:
     """SIGKILL; it serves again when this returns."""
     field.stack.kill("kafka")
     await asyncio.to_thread(field.stack.start_one, "kafka")
+
+
+def connections(field: Field) -> set[tuple[int, int]]:
+    """The process and the port of each end that workers hold of a connection to the broker, as the machine knows them."""
+    broker = int(field.world.kafka.rpartition(":")[2])
+    return {
+        (worker.pid, end.laddr.port)
+        for worker in field.workers
+        if worker.running
+        for end in psutil.Process(worker.pid).net_connections("tcp4")
+        if end.raddr and end.raddr.port == broker and end.status == psutil.CONN_ESTABLISHED
+    }
 
 
 async def takes_lanes(field: Field, count: int) -> None:
