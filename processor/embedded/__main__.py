@@ -3,6 +3,7 @@
 Prints the environment of a processor as shell lines once all of them serve; ends with Ctrl-C or SIGTERM.
 """
 
+import argparse
 import signal
 import sys
 from pathlib import Path
@@ -13,13 +14,13 @@ from processor.failures import StartRefused
 
 def main() -> int:
     """Exit code 2 and one line where a server cannot be started."""
-    if len(sys.argv) != 2:  # noqa: PLR2004  # the program and FOLDER
-        print("usage: python -m processor.embedded FOLDER", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m processor.embedded", description=__doc__)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="made where there is none")
+    asked = parser.parse_args()
     numbers = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        with Stack(Path(sys.argv[1])) as servers:
+        with Stack(asked.folder) as servers:
             for variable, url in servers.environment().items():
                 print(f"export {variable}={url}", flush=True)
             signal.sigwait(numbers)
