@@ -68,26 +68,43 @@ class _Way:
             after = advanced(self._since, sent.place, self._since.next(sent.place) + 1)
             if lost := await self.walk_to(after):
                 return lost
-        while self._distance(target := self._hub.tail.position) > near:
+        while not (lost := self._follow()):
+            target = self._hub.tail.position
+            if self._distance(target) <= near:
+                return None
             if lost := await self._page(target):
                 return lost
-        return None
+        return lost
 
     async def walk_to(self, target: Position) -> Lost | None:
         """The whole way; why it ends before that, where it does."""
-        while behind(self._since, target):
+        while not (lost := self._follow()):
+            if not behind(self._since, target):
+                return None
             if lost := await self._page(target):
                 return lost
+        return lost
+
+    def _follow(self) -> Lost | None:
+        """Takes up partitions that the tail has found meanwhile; why there is no going on, where it has found another topic."""
+        found = adopted(self._since, self._hub.tail.position)
+        if not isinstance(found, Position):
+            return found
+        self._since = found
         return None
 
     def _distance(self, target: Position) -> int:
         return sum(after - first for first, after in behind(self._since, target).values())
 
     async def _page(self, target: Position) -> Lost | None:
+        """Nothing of it where Kafka does not answer: until it does again, the topic may have become another one."""
         try:
-            page = await _patiently(lambda: self._hub.pages.read(self._since, target, self._mine))
+            page = await self._hub.pages.read(self._since, target, self._mine)
         except Gone:
             return "expired"
+        except Retryable:
+            await asyncio.sleep(TRY_AGAIN_S)
+            return None
         frames: list[Frame] = []
         for record in page.records:
             self._since, more = render(self._since, record)

@@ -79,11 +79,10 @@ class Tail:
 
         Another API process may have given it, which was a little faster.  Whether it is past the end for good is not found out.
         """
-        for _ in range(2):
-            found = adopted(position, self.position)
-            if found != "ahead":
-                break
-            await asyncio.sleep(LOOK_S)  # for partitions that are not known here yet
+        looks = 2  # for partitions that are not known here yet
+        while (found := adopted(position, self.position)) == "ahead" and looks:
+            looks -= 1
+            await asyncio.sleep(LOOK_S)
         while isinstance(found, Position) and ahead(found, self.position):
             await self._moved.wait()
             found = adopted(position, self.position)
@@ -105,6 +104,7 @@ class Tail:
     async def _follow(self, sink: Sink) -> None:
         """With one consumer; raises `Retryable` when it is worth nothing any more."""
         consumer = self._cluster.follower(_PARTITION_BYTES, _FETCH_BYTES)
+        self._looked_at, self._still = None, 0
         clock = asyncio.get_running_loop().time
         try:
             async with translated(ANSWER_S * 2):
@@ -127,8 +127,8 @@ class Tail:
                 self._position = await self._ends(consumer, topics)
                 self._started.set()
         position, recreated = followed(self._position, topics)
-        changed = position != self._position
-        self._position = position
+        if changed := position != self._position:
+            self._position = position
         if changed or not consumer.assignment():
             self._assign(consumer)
             self._tell()
@@ -141,7 +141,7 @@ class Tail:
             ends = await consumer.end_offsets(list(consumer.assignment()))
         position = self.position
         left = [p for p, end in ends.items() if end > position.next(placed(self._names, p))]
-        stands = bool(left) and position is self._looked_at
+        stands = bool(left) and position == self._looked_at
         self._still = self._still + 1 if stands else 0
         self._looked_at = position
         if self._still == STANDS_STILL:

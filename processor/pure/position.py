@@ -61,16 +61,13 @@ class Position(Struct, frozen=True):
 
 
 def advanced(position: Position, place: Place, offset: int, events: int = 0) -> Position:
-    """The position with another next offset in one partition, of which so many events are sent."""
+    """The position with another next offset in one partition it knows, of which so many events are sent."""
     number, partition = place
-    topic = position.topics[number]
-    nexts = (*topic.nexts[:partition], offset, *topic.nexts[partition + 1 :])
-    topics = (
-        *position.topics[:number],
-        Topic(topic.identity, nexts),
-        *position.topics[number + 1 :],
-    )
-    return Position(topics, Sent(place, events) if events else None)
+    topics = [*position.topics]
+    nexts = [*topics[number].nexts]
+    nexts[partition] = offset
+    topics[number] = Topic(topics[number].identity, tuple(nexts))
+    return Position(tuple(topics), Sent(place, events) if events else None)
 
 
 def behind(position: Position, target: Position) -> Mapping[Place, tuple[int, int]]:
