@@ -4,11 +4,11 @@ So a batch that is delivered again, or by a process that was believed to be dead
 `Retryable` while Postgres is away, and may be called again with the same arguments.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from processor.failures import Stopped
 from processor.io.postgres import QUERIES, Connection, Postgres
@@ -120,6 +120,7 @@ class Store:
         await connection.execute(QUERIES["open_org_units"], org_units)
         await connection.execute(QUERIES["lock_org_units"], org_units)
         new = await _new(connection, events)
+        links = await _whole(connection, links)
         past = await _past(connection, new, links, self._rules)
         change = fold(new, links, past, self._rules)
         await _write(connection, new, change)
@@ -135,6 +136,20 @@ async def _new(connection: Connection, events: Sequence[Organic]) -> Sequence[Or
     rows = await connection.fetch(QUERIES["known_events"], *_columns(firsts, 2))
     known = {(row["org_unit"], row["id"]) for row in rows}
     return [event for key, event in firsts.items() if key not in known]
+
+
+async def _whole(connection: Connection, links: Sequence[Relinked]) -> Sequence[Relinked]:
+    """With all leads that were parted: an unmerge takes a lead's own edge away, and those of others that the lead was named for."""
+    if not links:
+        return links
+    parted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    keys = _columns([(link.org_unit, link.id) for link in links], 2)
+    for org_unit, message_id, lead in await connection.fetch(QUERIES["parted_leads"], *keys):
+        parted[org_unit, message_id].append(lead)
+    return [
+        structs.replace(link, leads=[*link.leads, *parted[link.org_unit, link.id]])
+        for link in links
+    ]
 
 
 async def _past(

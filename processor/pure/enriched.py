@@ -14,7 +14,8 @@ from processor.pure.timestamps import from_text
 
 LINKS = frozenset({"Lead Merged", "Lead Unmerged"})
 """Types that tell of leads and are no engagement, whoever sent them."""
-LONGEST = {"org_unit": 64, "id": 128, "lead_id": 128, "original_lead_id": 128, "event_type": 128}
+LONGEST = {"org_unit": 64, "id": 128, "lead_id": 128, "original_lead_id": 128, "event_type": 384}
+"""Characters.  A type is sent with 128 at most, of which title case may make three each."""
 
 
 class Organic(Struct, frozen=True, gc=False):
@@ -29,9 +30,10 @@ class Organic(Struct, frozen=True, gc=False):
 
 
 class Relinked(Struct, frozen=True):
-    """Leads whose roots may have changed."""
+    """A merge or unmerge, and the leads it names: their roots may have changed, and those of others that it parted."""
 
     org_unit: str
+    id: str
     leads: Sequence[str]
     at: int
 
@@ -93,7 +95,7 @@ def _relinked(event: _Enriched, at: int) -> Relinked:
     except _BAD:
         named = []
     named = [lead for lead in named if 0 < len(lead) <= LONGEST["lead_id"] and not unstorable(lead)]
-    return Relinked(event.org_unit, [_named(event), *named], at)
+    return Relinked(event.org_unit, event.id, [_named(event), *named], at)
 
 
 def _named(event: _Enriched) -> str:

@@ -28,21 +28,25 @@ class Due(Struct, frozen=True):
     places: Mapping[int, int]
     """The next offset of each partition, afterwards."""
     torn: frozenset[int]
-    """Partitions that were delivered with a gap: to be fetched again from their places."""
+    """Partitions that end with a gap: to be fetched again from their places."""
 
 
 def due(delivered: Iterable[Delivered], places: Mapping[int, int]) -> Due:
-    """Records that are not applied yet and whose predecessors are."""
+    """Records that are not applied yet and whose predecessors are.
+
+    Behind a gap there may be what was fetched again for it already: that counts, or whoever has much to read goes round in circles.
+    """
     records: list[Delivered] = []
     torn: set[int] = set()
     after = dict(places)
     for one in delivered:
         place = after[one.partition]
-        if one.offset < place or one.partition in torn:
+        if one.offset < place:
             continue
         if one.previous >= place:
             torn.add(one.partition)
             continue
+        torn.discard(one.partition)
         records.append(one)
         after[one.partition] = one.offset + 1
     return Due(records, after, frozenset(torn))

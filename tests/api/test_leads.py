@@ -95,7 +95,7 @@ async def test_a_merged_away_lead_means_its_survivor(api: Api) -> None:
     one = await get(api, "/leads/b")
     assert (one["lead_id"], one["sessions"]) == ("c", 2)
     assert one == await get(api, "/leads/c")
-    await count(api, Relinked(ORG, ["c", "a", "b"], AT))
+    await count(api, Relinked(ORG, "m", ["c", "a", "b"], AT))
     body = await get(api, "/leads")
     del one["recent_sessions"]
     assert (body["leads"], body["total"]) == ([one], 1)
@@ -107,13 +107,13 @@ async def test_an_unmerged_lead_is_listed_as_it_was_until_the_service_has_read_o
     """Though its survivor has not one organic event of its own."""
     await count(api, event("1", "a", AT))
     await apply(api, command("c", ["a"]))
-    await count(api, Relinked(ORG, ["c", "a"], AT))
+    await count(api, Relinked(ORG, "m", ["c", "a"], AT))
     before = await get(api, "/leads")
     assert [lead["lead_id"] for lead in before["leads"]] == ["c"]
     await apply(api, command("c", ["a"], kind="unmerge"))
     assert await get(api, "/leads") == before
     assert (await api.client.get("/leads/c")).status_code == 404
-    await count(api, Relinked(ORG, ["c", "a"], AT))
+    await count(api, Relinked(ORG, "m", ["c", "a"], AT))
     assert [lead["lead_id"] for lead in (await get(api, "/leads"))["leads"]] == ["a"]
 
 

@@ -55,8 +55,8 @@ class Engaged:
         return await self.store.apply(self.records(partition, *found))
 
     async def relinked(self, lead: str, *sources: str) -> None:
-        """A merge's message, on the partition of nobody's events."""
-        await self.apply(9, Relinked(ORG, [lead, *sources], START))
+        """The event of the last merge, on the partition of nobody's events."""
+        await self.apply(9, Relinked(ORG, self.people.message, [lead, *sources], START))
 
     async def publish(self) -> list[dict[str, Any]]:
         """What is told now."""

@@ -40,6 +40,8 @@ class People:
         self.postgres = postgres
         self.pool = pool
         self._offsets = count(1)
+        self.message = ""
+        """The id of the last merge message."""
 
     def command(
         self,
@@ -52,8 +54,9 @@ class People:
         offset = next(self._offsets)
         record = NoRecord(offset=offset, timestamp=1000 + offset)
         names = tuple(dict.fromkeys(sources))
+        self.message = f"m{offset}"
         at = 1000 + offset
-        return MergeCommand(record, f"m{offset}", ORG, target, names, requested_by, kind, at)
+        return MergeCommand(record, self.message, ORG, target, names, requested_by, kind, at)
 
     async def merge(self, target: str, *sources: str) -> Merged:
         """Merges by a new message; rows are not moved yet."""

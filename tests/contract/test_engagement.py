@@ -179,6 +179,37 @@ async def test_a_merged_lead_is_its_survivor_at_once_and_itself_again_after_an_u
     assert last["a"] == pytest.approx(2, abs=1e-5)
 
 
+async def test_an_unmerge_parts_a_lead_that_nobody_names(kept: Engaged) -> None:
+    """Another one was named when it was merged."""
+    await kept.apply(0, *(event(n, lead) for n, lead in enumerate("xyrt")))
+    for target, source in (("y", "x"), ("r", "y"), ("t", "x")):
+        await kept.people.merge(target, source)
+        await kept.relinked(target, source)
+    await kept.people.unmerge("t", "x", "y")
+    await kept.relinked("t", "x", "y")
+    assert {one.lead_id for one in await kept.listed()} == {"y", "r", "t"}
+    await kept.assert_recounted(surges=False)
+    told = [one["score"] for one in await kept.publish() if one["lead_id"] == "r"]
+    assert told[-3:] == [pytest.approx(3), 0, pytest.approx(1)]
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+async def test_the_list_is_a_recount_after_whatever_merges_and_unmerges(
+    kept: Engaged, seed: int
+) -> None:
+    """Of several leads at once, by any of their names; in these runs some unmerges part leads that they do not name."""
+    leads = "abcdefghij"
+    await kept.apply(0, *random_events(random.Random(seed), 60, leads))
+    rng = random.Random(seed)
+    for _ in range(60):
+        target, *sources = rng.sample(leads, rng.randint(2, 5))
+        change = kept.people.merge if rng.random() < 0.65 else kept.people.unmerge
+        merged = await change(target, *sources)
+        if merged.named:
+            await kept.relinked(merged.survivor, *merged.named)
+        await kept.assert_recounted(surges=False)
+
+
 async def test_a_lead_is_listed_as_it_was_counted_until_its_unmerge_is_read_of(
     kept: Engaged,
 ) -> None:

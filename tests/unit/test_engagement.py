@@ -98,10 +98,10 @@ def test_merges_and_unmerges_are_sums_of_other_leads(
         root = memory.roots.get(target, target)
         if lead in memory.roots and data.draw(st.booleans()):
             left = memory.roots.pop(lead)
-            memory.apply([], [Relinked(ORG, [left, lead], START)])
+            memory.apply([], [Relinked(ORG, "m", [left, lead], START)])
         elif lead not in memory.roots and root != lead:
             memory.roots |= dict.fromkeys(memory.class_of(lead), root)
-            memory.apply([], [Relinked(ORG, [root, lead], START)])
+            memory.apply([], [Relinked(ORG, "m", [root, lead], START)])
         assert_recounted(memory)
     created = [told["lead_id"] for told in memory.told if told["type"] == "lead_created"]
     assert len(created) == len(set(created))
@@ -133,10 +133,10 @@ def test_a_lead_that_is_merged_away_is_told_to_be_worth_nothing() -> None:
     before = len(memory.told)
     assert [one["type"] for one in memory.told if one["lead_id"] == "b"] == ["lead_created"]
     memory.roots["a"] = "b"
-    memory.apply([], [Relinked(ORG, ["b", "a"], START + 5)])
+    memory.apply([], [Relinked(ORG, "m", ["b", "a"], START + 5)])
     said = {(one["lead_id"], one["type"]): one["score"] for one in memory.told[before:]}
     assert said == {("a", "score_update"): 0, ("b", "score_update"): 10.0}
-    memory.apply([], [Relinked(ORG, ["b", "a"], START + 5)])
+    memory.apply([], [Relinked(ORG, "m", ["b", "a"], START + 5)])
     assert len(memory.told) == before + 2
 
 

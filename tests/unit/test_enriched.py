@@ -1,9 +1,12 @@
 """What a reader makes of a message of the enriched topic, and which records are due."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.json import encode
 
 from processor.pure.enriched import Foreign, Organic, Relinked, found_in
+from processor.pure.parse import LONGEST_EVENT_TYPE, normalise_event_type
 from processor.pure.places import Delivered, Due, due
 from schemas.examples import EXAMPLES
 
@@ -29,6 +32,16 @@ def test_an_organic_event_counts_for_the_lead_it_named() -> None:
     assert found_in(encode(moved)) == Organic("acme", "e", "a", "Page View", AT)
 
 
+@pytest.mark.parametrize("sent", ["ß" + "x" * 127, "ΐ " * 64, "a" + "İ" * 127, "ŉ " * 64])
+def test_an_event_counts_however_long_title_case_makes_its_type(sent: str) -> None:
+    """Sent with as many characters as may be."""
+    assert len(sent) == LONGEST_EVENT_TYPE
+    event_type = normalise_event_type(sent)
+    assert found_in(encode({**GIVEN, "event_type": event_type})) == Organic(
+        "acme", "e", "a", event_type, AT
+    )
+
+
 @pytest.mark.parametrize("reason", ["inorganic", "inorganic_grouped", "metadata_filter", "new"])
 def test_a_suppressed_event_never_counts(reason: str) -> None:
     """Nor does one with a reason that is not known yet."""
@@ -39,10 +52,10 @@ def test_a_suppressed_event_never_counts(reason: str) -> None:
 def test_a_merge_is_no_engagement_and_tells_which_leads_to_look_at(event_type: str) -> None:
     """Its survivor and its sources; a producer's event of that name has none."""
     told = {**GIVEN, "event_type": event_type, "metadata": {"source_lead_ids": ["b", "c", ""]}}
-    assert found_in(encode(told)) == Relinked("acme", ["a", "b", "c"], AT)
-    assert found_in(encode({**told, "metadata": {}})) == Relinked("acme", ["a"], AT)
+    assert found_in(encode(told)) == Relinked("acme", "e", ["a", "b", "c"], AT)
+    assert found_in(encode({**told, "metadata": {}})) == Relinked("acme", "e", ["a"], AT)
     assert found_in(encode({**told, "metadata": {"source_lead_ids": 1}})) == Relinked(
-        "acme", ["a"], AT
+        "acme", "e", ["a"], AT
     )
 
 
@@ -88,3 +101,17 @@ def test_due_is_what_follows_what_was_applied() -> None:
     assert due(batch[:2], {0: 3}) == Due(batch[:2], {0: 6}, frozenset())
     assert due([one(0, -1)], {0: 0}).places == {0: 1}
     assert due([one(0, 2**63 - 1)], {0: 0}).torn == {0}
+
+
+@given(st.integers(1, 12), st.data())
+def test_what_was_fetched_again_counts_whatever_stands_around_it(
+    number: int, data: st.DataObject
+) -> None:
+    """Each record once and in order: rests of former fetches stand before, between and behind it."""
+    records = [one(offset, offset - 1) for offset in range(number)]
+    delivered = list(records)
+    for rest in data.draw(st.lists(st.sampled_from(records), max_size=20)):
+        delivered.insert(data.draw(st.integers(0, len(delivered))), rest)
+    found = due(delivered, {0: 0})
+    assert found.records == records
+    assert (found.places, found.torn) == ({0: number}, frozenset())
