@@ -88,8 +88,8 @@ async def hot(field: Field) -> Bitten:
     await field.start()
     await field.send(MEASURED, rate=0)  # its first batches are small
     await harness.until(lambda: _drained(field), 60)
-    spread = await _drain_s(field, field.load)
-    crowded = await _drain_s(field, _Hot(field.seed + 1, PARTITIONS))
+    spread = await _least_s(field, field.load)
+    crowded = await _least_s(field, _Hot(field.seed + 1, PARTITIONS))
     field.heal()
     assert crowded < HALF_AS_FAST * spread, f"{crowded:.1f} s, spread {spread:.1f} s"
     most: int = await field.ask(
@@ -194,6 +194,11 @@ def _many_filters(*, spread: bool) -> dict[str, Any]:
         for n in range(FILTERS_OF_A_KIND)
     ]
     return {"velocity_filters": velocity, "metadata_filters": metadata}
+
+
+async def _least_s(field: Field, load: Load) -> float:
+    """Of two: the machine may have been busy with something else during one."""
+    return min([await _drain_s(field, load) for _ in range(2)])
 
 
 async def _drain_s(field: Field, load: Load) -> float:
