@@ -25,14 +25,14 @@ class Purged(Struct, frozen=True):
     """Events received and occurred before, ms."""
     gone: dict[str, int]
     """Events by org unit."""
-    held: int
-    """Old messages that Kafka still holds, whose events stayed."""
+    kept: int
+    """Old events that stayed, since Kafka still holds their messages."""
 
     def __str__(self) -> str:
         gone = self.gone.items()
         lines = [f"{shown(org_unit)}: {number} events" for org_unit, number in gone if number]
-        if self.held:
-            lines.append(f"{self.held} messages that old are still in Kafka: their events stay")
+        if self.kept:
+            lines.append(f"{self.kept} more stay: Kafka still holds their messages")
         total = sum(self.gone.values())
         return "\n".join(
             [*lines, f"{total} events from before {timestamps.to_text(self.before)} purged"]
@@ -62,12 +62,11 @@ async def purge(settings: Settings, postgres: Postgres, horizon_ms: int, by: str
         if refused:
             raise StartRefused(refused)
         before = cutoff(begin.now, await raw.oldest_unread(), horizon_ms)
-        held = await raw.held(before)
     details = rows.details(length(horizon_ms), before)
-    order = rows.Order(before, raw.topic, held, by, details)
-    gone = await rows.purge(postgres, order, _progress)
+    order = rows.Order(before, raw.topic, raw.held, by, details)
+    found = await rows.purge(postgres, order, _progress)
     in_place("")
-    return Purged(before, gone, sum(one.before - one.first for one in held))
+    return Purged(before, found.gone, found.kept)
 
 
 def _progress(org_unit: str, number: int) -> None:

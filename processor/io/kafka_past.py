@@ -53,15 +53,13 @@ class Raw:
                         found.append(record.timestamp)
         return min(found, default=None)
 
-    async def held(self, before: int) -> Sequence[Held]:
-        """Messages with record timestamps before that time (ms) which it holds nonetheless: it removes whole segments alone."""
-        async with self._reading(list(self._starts)) as reader:
-            found = await reader.offsets_for_times(dict.fromkeys(self._starts, before))
-        first_later = {p: at.offset if at else self._ends[p] for p, at in found.items()}
+    @property
+    def held(self) -> Sequence[Held]:
+        """All its messages, however old: timestamps need not be in order, and it removes whole segments alone."""
         return [
-            Held(p.partition, start, first_later[p])
+            Held(p.partition, start, self._ends[p])
             for p, start in sorted(self._starts.items())
-            if start < first_later[p]
+            if start < self._ends[p]
         ]
 
     @asynccontextmanager

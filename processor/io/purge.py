@@ -27,7 +27,7 @@ _COUNTS = frozenset({"purge_trie", "purge_hours"})
 
 
 class Held(Struct, frozen=True):
-    """Offsets of a partition of the raw topic, from `first` to before `before`, that Kafka holds although they are old."""
+    """Offsets of a partition of the raw topic, from `first` to before `before`, that Kafka holds."""
 
     partition: int
     first: int
@@ -44,6 +44,15 @@ class Order(Struct, frozen=True):
     by: str
     details: dict[str, object]
     """For the audit log."""
+
+
+class Found(Struct, frozen=True):
+    """What became of the old events."""
+
+    gone: dict[str, int]
+    """How many went, by org unit."""
+    kept: int
+    """How many stay, since Kafka holds their messages."""
 
 
 class Beginning(Struct, frozen=True):
@@ -67,12 +76,13 @@ async def begin(postgres: Postgres) -> Beginning:
 
 async def purge(
     postgres: Postgres, order: Order, progress: Callable[[str, int], None], rows: int = STEP_ROWS
-) -> dict[str, int]:
-    """How many events went, by org unit; `progress` hears the number of each after every step.
+) -> Found:
+    """Removes what is to go; `progress` hears the number of each org unit after every step.
 
     Raises `StartRefused`: at its end where it could not forget what was kept about the events of an org unit.
     """
     gone: dict[str, int] = {}
+    kept = 0
     untidy: dict[str, StartRefused] = {}
     for unit in await _insisting(partial(postgres.fetch, "purge_org_units")):
         org_unit: str = unit["org_unit"]
@@ -80,6 +90,7 @@ async def purge(
         for statement in ("purge_events", "purge_tombstones"):
             await walk.through(statement, partial(progress, org_unit))
         gone[org_unit] = walk.gone
+        kept += walk.kept
         try:
             await _Tidying(postgres, org_unit, rows).after(order.cutoff)
         except StartRefused as refused:
@@ -87,7 +98,7 @@ async def purge(
     await _insisting(partial(postgres.execute, "forget_keys"))
     if untidy:
         raise StartRefused(_left(sum(gone.values()), untidy))
-    return gone
+    return Found(gone, kept)
 
 
 def _left(gone: int, untidy: dict[str, StartRefused]) -> str:
@@ -99,7 +110,7 @@ class _Walk:
     """Steps through the old rows of an org unit."""
 
     def __init__(self, postgres: Postgres, order: Order, org_unit: str, rows: int) -> None:
-        self.gone = 0
+        self.gone = self.kept = 0
         self._postgres = postgres
         self._order = order
         self._org_unit = org_unit
@@ -142,6 +153,7 @@ class _Walk:
             )
             audit = await self._audited(connection, row["gone"])
         self.gone, self._audit = self.gone + row["gone"], audit
+        self.kept += row["kept"]
         return row
 
     async def _wait_for_merges(self, connection: Connection) -> None:

@@ -42,19 +42,21 @@ WITH chunk AS MATERIALIZED (
     WHERE org_unit = $1 AND deleted_at IS NULL AND occurred_at < $2::timestamptz
         AND (occurred_at, id) > (coalesce($3::timestamptz, '-infinity'), $4::text)
     ORDER BY occurred_at, id LIMIT $5
-), old AS MATERIALIZED (
-    SELECT e.id FROM chunk c JOIN events e ON e.org_unit = $1 AND e.id = c.id
-    WHERE e.received_at < $2::timestamptz AND NOT EXISTS (
+), aged AS MATERIALIZED (
+    SELECT e.id, EXISTS (
         SELECT FROM unnest($7::integer[], $8::bigint[], $9::bigint[]) AS held (partition, first, before)
         WHERE e.source_topic = $6 AND e.source_partition = held.partition
-            AND e.source_offset >= held.first AND e.source_offset < held.before)
+            AND e.source_offset >= held.first AND e.source_offset < held.before) AS held
+    FROM chunk c JOIN events e ON e.org_unit = $1 AND e.id = c.id WHERE e.received_at < $2::timestamptz
+), old AS MATERIALIZED (
+    SELECT e.id FROM aged a JOIN events e ON e.org_unit = $1 AND e.id = a.id WHERE NOT a.held
     ORDER BY e.id FOR UPDATE OF e  -- in the order of moves and deletes: no deadlock
 ), gone AS (
     DELETE FROM events e USING old o WHERE e.org_unit = $1 AND e.id = o.id RETURNING e.id
 ), engaged AS (
     DELETE FROM engaged_events g USING old o WHERE g.org_unit = $1 AND g.id = o.id
 )
-SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM gone) AS gone, '' AS event_type, l.occurred_at, l.id
+SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM aged WHERE held) AS kept, (SELECT count(*) FROM gone) AS gone, '' AS event_type, l.occurred_at, l.id
 FROM (VALUES (1)) AS one
 LEFT JOIN (SELECT occurred_at, id FROM chunk ORDER BY occurred_at DESC, id DESC LIMIT 1) l ON true
 
@@ -66,19 +68,21 @@ WITH chunk AS MATERIALIZED (
         AND (event_type, occurred_at) >= ($10::text, coalesce($3::timestamptz, '-infinity'))
         AND (event_type, occurred_at, id) > ($10::text, coalesce($3::timestamptz, '-infinity'), $4::text)
     ORDER BY event_type, occurred_at, id LIMIT $5
-), old AS MATERIALIZED (
-    SELECT e.id FROM chunk c JOIN events e ON e.org_unit = $1 AND e.id = c.id
-    WHERE e.received_at < $2::timestamptz AND NOT EXISTS (
+), aged AS MATERIALIZED (
+    SELECT e.id, EXISTS (
         SELECT FROM unnest($7::integer[], $8::bigint[], $9::bigint[]) AS held (partition, first, before)
         WHERE e.source_topic = $6 AND e.source_partition = held.partition
-            AND e.source_offset >= held.first AND e.source_offset < held.before)
+            AND e.source_offset >= held.first AND e.source_offset < held.before) AS held
+    FROM chunk c JOIN events e ON e.org_unit = $1 AND e.id = c.id WHERE e.received_at < $2::timestamptz
+), old AS MATERIALIZED (
+    SELECT e.id FROM aged a JOIN events e ON e.org_unit = $1 AND e.id = a.id WHERE NOT a.held
     ORDER BY e.id FOR UPDATE OF e
 ), gone AS (
     DELETE FROM events e USING old o WHERE e.org_unit = $1 AND e.id = o.id RETURNING e.id
 ), engaged AS (
     DELETE FROM engaged_events g USING old o WHERE g.org_unit = $1 AND g.id = o.id
 )
-SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM gone) AS gone, l.event_type, l.occurred_at, l.id
+SELECT (SELECT count(*) FROM chunk) AS seen, (SELECT count(*) FROM aged WHERE held) AS kept, (SELECT count(*) FROM gone) AS gone, l.event_type, l.occurred_at, l.id
 FROM (VALUES (1)) AS one
 LEFT JOIN (
     SELECT event_type, occurred_at, id FROM chunk ORDER BY event_type DESC, occurred_at DESC, id DESC LIMIT 1) l ON true
