@@ -162,7 +162,9 @@ class Windows:
 
     def _asked_of(self, now: int, kind: Kind) -> Sequence[object]:
         velocity, keep_ms = kind.velocity, self._keep_ms(kind.velocity)
-        trust = max(-_NEVER if velocity.newest is None else velocity.newest, now - keep_ms)
+        # Whoever wrote the window that may have expired, perhaps with another lateness, kept it for so long at least.
+        expired = now - velocity.window_ms - OUTAGE_MS
+        trust = max(-_NEVER if velocity.newest is None else velocity.newest, expired)
         return [
             velocity.window_ms,
             velocity.threshold,

@@ -13,7 +13,7 @@ from processor.failures import Retryable
 from processor.io.past import Past
 from processor.io.postgres import Postgres
 from processor.io.redis import Server
-from processor.io.windows import OUTAGE_MS
+from processor.io.windows import OUTAGE_MS, Windows
 from processor.io.windows_touched import window_of
 from processor.ports import Reading
 from processor.pure.types import Event, Ruling, Seen
@@ -143,10 +143,19 @@ async def test_an_absent_window_is_built_up_to_the_newest_event_older_than_its_f
 
 
 async def test_an_absent_window_is_built_for_what_may_have_expired(world: RealWorld) -> None:
-    """A window outlives its members by what is kept; older ones may have been there."""
+    """A window outlives its members by a day and its width at least; older ones may have been there."""
     now = await world.server.now()
-    assert await built_for(world, now - KEEP + W - MINUTE, "A")
-    assert not await built_for(world, now - KEEP + W + MINUTE, "B")
+    assert await built_for(world, now - OUTAGE_MS - MINUTE, "A")
+    assert not await built_for(world, now - OUTAGE_MS + MINUTE, "B")
+
+
+async def test_what_expired_is_missed_by_nobody_who_would_have_kept_it_longer(
+    world: RealWorld,
+) -> None:
+    """It may have been written when less lateness was allowed."""
+    now = await world.server.now()
+    world.windows = Windows(world.server, world.past, LATENESS + 8 * 60 * MINUTE)
+    assert await built_for(world, now - OUTAGE_MS - MINUTE)
 
 
 async def test_a_window_outlives_each_of_its_members_by_what_is_kept(world: RealWorld) -> None:
