@@ -29,6 +29,7 @@ async def composed(settings: Settings, limits: Limits) -> AsyncIterator[Work]:
     outputs = Outputs(settings.enriched_topic, settings.dead_topic, limits.max_bytes)
     async with _postgres(settings) as postgres, _redis(settings) as server:
         windows = Windows(server, Past(postgres), settings.allowed_lateness_ms)
+        await windows.open()
         rulebook = await Rulebook.load(postgres, settings.filter_order)
         pipeline = Pipeline(Events(postgres), windows, rulebook, outputs, settings.max_future_ms)
         merging = Merging(partial(merges.apply, postgres), outputs)

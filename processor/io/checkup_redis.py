@@ -11,7 +11,7 @@ from processor.failures import Retryable, StartRefused
 from processor.io.clock import now_ms
 from processor.io.redis import connected, translated
 from processor.io.redis_client import Client
-from processor.io.windows import LAYOUT
+from processor.io.windows_generations import LAYOUT
 from processor.pure import checkup as judge
 from processor.pure.checkup import Redis
 from processor.pure.findings import Finding

@@ -53,6 +53,16 @@ class Past:
         newest: int | None = await self._postgres.fetchval("newest_event")
         return newest
 
+    async def generations(self, shards: Sequence[str]) -> Mapping[str, str]:
+        """The generation of windows begun last in each of these shards, which are all there are from now on."""
+        rows = await self._postgres.fetch("window_generations", shards)
+        return {row["shard"]: row["generation"] for row in rows}
+
+    async def begun(self, generations: Mapping[str, str]) -> None:
+        """Remembers generations of windows, by shard: no other one may go on there."""
+        shards = list(generations)
+        await self._postgres.execute("windows_begun", shards, list(generations.values()))
+
     async def windows(
         self, wanted: Sequence[tuple[Window, int]], lateness_ms: int
     ) -> list[Contents]:

@@ -28,6 +28,16 @@ WHERE l.consumer_group = $1 AND l.topic = p.topic AND l.partition = p.partition 
 -- The newest event time any lane has committed, ms.
 SELECT max(newest) FROM lanes
 
+-- name: window_generations
+-- Which generation of windows may go on in each of these shards; a Redis with other shards is left for good.
+WITH others AS (DELETE FROM window_generations WHERE shard <> ALL ($1::text[]))
+SELECT shard, generation FROM window_generations WHERE shard = ANY ($1::text[])
+
+-- name: windows_begun
+INSERT INTO window_generations (shard, generation)
+SELECT shard, generation FROM unnest($1::text[], $2::text[]) AS u (shard, generation) ORDER BY shard COLLATE "C"
+ON CONFLICT (shard) DO UPDATE SET generation = excluded.generation
+
 -- name: by_keys
 -- Until the transaction ends: rows are found key by key, however old the statistics are, or the plan that is kept.
 SELECT set_config(name, 'off', true)

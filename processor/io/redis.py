@@ -18,7 +18,10 @@ from processor.settings import redis_urls
 
 _CLOCK_EVERY_S = 60.0
 _HERE = Path(__file__).parent
-_SCRIPTS = ("windows_birth", "windows_read", "windows_begin", "windows_fill", "windows_write")
+_SCRIPTS = (
+    *("windows_keep", "windows_birth", "windows_read"),
+    *("windows_begin", "windows_fill", "windows_write"),
+)
 
 
 class Call(Struct, frozen=True):

@@ -9,7 +9,7 @@ cluster loses is lost by its shards alone, and they alone begin again.
 
 import asyncio
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from processor import telemetry
 from processor.failures import Retryable
 from processor.io.past import Contents, Past
 from processor.io.redis import Call, Server
+from processor.io.windows_generations import NEVER, Generations
 from processor.io.windows_packed import Packed, Request, additions, packed, questions
 from processor.io.windows_touched import (
     Kind,
@@ -32,13 +33,10 @@ from processor.io.windows_touched import (
 from processor.ports import Reading
 from processor.pure.types import Case, Facts, Seen, VelocityFilter
 
-LAYOUT = "w1"
-"""Version of keys and members: another layout never reads these."""
 OUTAGE_MS = 24 * 3600 * 1000
 """How long a consumer may be away before idle windows expire."""
 CLOCK_MS = 60_000
 """How far what a call believes of the server's clock may lag when a window expires."""
-_NEVER = 2**53 - 1
 _TRIES = 20
 _LATE_HELD = -2
 """How the script says that it holds an event which it cannot judge."""
@@ -81,9 +79,13 @@ class Windows:
         self._server = server
         self._past = past
         self._lateness_ms = lateness_ms
-        self._sentinels = [f"{LAYOUT}:{{{tag}}}" for tag in server.tags]
+        self._generations = Generations(server, past)
         self._under_way: dict[str, asyncio.Event] = {}
         """Windows that a lane of this process is building, by their names."""
+
+    async def open(self) -> None:
+        """To be called before all else."""
+        await self._generations.open()
 
     async def read(self, cases: Sequence[Case]) -> Reading:
         """What the committed past says of cases."""
@@ -115,7 +117,7 @@ class Windows:
         raise Retryable("redis", "windows are lost again and again while they are written")
 
     def _touched(self, cases: Sequence[Case]) -> Sequence[Packed]:
-        return self._packed(cases, touched_by(cases, len(self._sentinels)))
+        return self._packed(cases, touched_by(cases, len(self._generations.sentinels)))
 
     def _packed(self, cases: Sequence[Case], wanted: Sequence[Touched]) -> Sequence[Packed]:
         return [packed(cases, part) for part in by_shard(wanted, _WINDOWS_A_CALL)]
@@ -139,7 +141,7 @@ class Windows:
         """The answers, once every shard that is asked has a generation in force."""
         replies = await self._call("windows_read", requests)
         while unborn := [n for n, reply in enumerate(replies) if reply is False]:
-            await self._bear(dict.fromkeys(requests[n].shard for n in unborn))
+            await self._generations.bear({requests[n].shard for n in unborn})
             again = await self._call("windows_read", [requests[n] for n in unborn])
             for n, reply in zip(unborn, again, strict=True):
                 replies[n] = reply
@@ -148,7 +150,7 @@ class Windows:
     async def _call(self, script: str, requests: Sequence[Request]) -> list[Any]:
         calls = []
         for request in requests:
-            sentinel = self._sentinels[request.shard]
+            sentinel = self._generations.sentinels[request.shard]
             words = msgpack.encode([sentinel + ":", *request.words])
             calls.append(Call(request.shard, sentinel, (words, request.ids)))
         return [msgpack.decode(reply) for reply in await self._server.run(script, calls)]
@@ -164,12 +166,12 @@ class Windows:
         velocity, keep_ms = kind.velocity, self._keep_ms(kind.velocity)
         # Whoever wrote the window that may have expired, perhaps with another lateness, kept it for so long at least.
         expired = now - velocity.window_ms - OUTAGE_MS
-        trust = max(-_NEVER if velocity.newest is None else velocity.newest, expired)
+        trust = max(-NEVER if velocity.newest is None else velocity.newest, expired)
         return [
             velocity.window_ms,
             velocity.threshold,
             velocity.keep_first,
-            _NEVER if kind.doubted else trust,
+            NEVER if kind.doubted else trust,
             keep_ms + CLOCK_MS,
             self._expire(velocity, now, now),
         ]
@@ -184,22 +186,6 @@ class Windows:
             self._keep_ms(velocity) + CLOCK_MS,
             self._expire(velocity, now, now),
         ]
-
-    async def _bear(self, shards: Collection[int]) -> None:
-        """Begins generations; what absent windows may be trusted past is read after their birth."""
-        fresh = secrets.token_hex(4).encode()
-        generations = await self._birth(dict.fromkeys(shards, (fresh, b"", b"")))
-        newest = await self._past.newest()
-        stored = str(-_NEVER if newest is None else newest).encode()
-        # Another name: were a sentinel lost meanwhile, the generation begun now must not get what was read before it.
-        fresh = secrets.token_hex(4).encode()
-        born = zip(shards, generations, strict=True)
-        await self._birth({shard: (fresh, generation, stored) for shard, generation in born})
-
-    async def _birth(self, births: Mapping[int, Sequence[bytes]]) -> list[bytes]:
-        """The generations in force."""
-        calls = [Call(shard, self._sentinels[shard], args) for shard, args in births.items()]
-        return await self._server.run("windows_birth", calls)
 
     async def _build_once(self, cases: Sequence[Case], wanted: Sequence[Touched], now: int) -> None:
         """Builds windows.  What another lane is building already is waited for: a large window is work for all who wait for it."""

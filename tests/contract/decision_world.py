@@ -267,7 +267,11 @@ class RealWorld(World):
 
     async def another(self) -> "RealWorld":
         """Another worker on the same servers."""
-        world = RealWorld(self.postgres, self.connection, self.server, self.lateness_ms)
+        return await self.at(self.server)
+
+    async def at(self, server: Server) -> "RealWorld":
+        """Another worker, perhaps on another Redis."""
+        world = RealWorld(self.postgres, self.connection, server, self.lateness_ms)
         world.rulebook = await Rulebook.load(self.postgres, "velocity,metadata")
         world.offset = 1_000_000
         return world

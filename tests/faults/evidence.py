@@ -12,7 +12,7 @@ import redis
 from processor.demo.recount import recount
 from processor.io.kafka import Partition
 from processor.io.kafka_committed import Member, UnstableOffsetError
-from processor.io.windows import LAYOUT
+from processor.io.windows_generations import LAYOUT
 from processor.io.windows_touched import EXCEEDING
 from tests import harness
 from tests.faults.history import History, Place

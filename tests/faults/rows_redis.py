@@ -11,7 +11,7 @@ import redis
 
 from processor.embedded.journal import free_port
 from processor.embedded.recipes import Valkey
-from processor.io.windows import LAYOUT
+from processor.io.windows_generations import LAYOUT
 from tests import harness
 from tests.faults.field import Field
 from tests.faults.matrix import Bitten, row

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from processor.io.windows import LAYOUT
+from processor.io.windows_generations import LAYOUT
 from processor.io.windows_touched import EXCEEDING, Kind, Touched
 from processor.pure.types import VelocityFilter
 from tests.faults.checked import (
