@@ -265,6 +265,10 @@ class RealWorld(World):
             if await self.redis.type(key) == b"zset"
         }
 
+    async def begin(self) -> None:
+        """As a worker does that starts."""
+        await Windows(self.server, self.past, self.lateness_ms).open()
+
     async def another(self) -> "RealWorld":
         """Another worker on the same servers."""
         return await self.at(self.server)

@@ -220,17 +220,17 @@ async def test_a_redis_that_others_stood_in_for_begins_again_when_it_is_come_bac
 ) -> None:
     """What was committed meanwhile is in none of its windows, also where it had none; one that was never left goes on."""
     await world.filters(watching(threshold=1, keep_first=False))
-    await world.windows.open()
+    await world.begin()
     await world.process(world.event("a1", NOW))
     first = await generation(world)
-    await world.windows.open()
+    await world.begin()
     assert await generation(world) == first
     elsewhere = await world.at(alone.server)
-    await elsewhere.windows.open()
+    await elsewhere.begin()
     for name in ("a2", "b1"):
         await elsewhere.process(world.event(name, NOW, lead_id=name[0].upper()))
     again = await world.another()
-    await again.windows.open()
+    await again.begin()
     events = [world.event(name, NOW + 1, lead_id=name[0].upper()) for name in ("a3", "b2")]
     assert await again.process(*events) == ["inorganic", "inorganic"]
     assert await generation(world) != first
@@ -240,10 +240,10 @@ async def test_a_redis_is_nothing_beside_a_postgres_that_knows_nothing_of_it(
     world: RealWorld,
 ) -> None:
     """Its windows are of events that nobody has stored."""
-    await world.windows.open()
+    await world.begin()
     await world.process(world.event("a1", NOW))
     await world.connection.execute("DELETE FROM window_generations")
-    await world.windows.open()
+    await world.begin()
     assert await generation(world) is None
 
 
