@@ -1,7 +1,8 @@
 """Where a lane begins: where its group stands, unless the group's coordinator has forgotten how far lanes have published.
 
 A place that is remembered outside of Kafka is believed only where the topic still holds the very record that was published last:
-of a Kafka that has lost the end of its log, or was restored, all that it has now is still to be processed.
+of a Kafka that has lost the end of its log, or was restored, all that it has now is still to be processed.  So is all of a topic
+that was created again: a lane commits by name, and may have done so after its topic was gone.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from typing import Protocol
 
+import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -18,6 +20,7 @@ from processor.io.kafka import Partition
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
 
+log = structlog.get_logger(__name__)
 KEEP_S = 1.0
 
 
@@ -79,9 +82,14 @@ class Own:
         """Where the group stands, and what is published where more is known of it.  Raises `Retryable`."""
         place = self._known = await self._places.kept(self._partition)
         bounds = await self._source.bounds(self._partition)
-        if place is None or not _beyond(place, bounds) or not await self._stands(place, bounds):
+        if place is None:
             return bounds
-        return replace(bounds, published=place.next_offset)
+        if _of_another_topic(place, bounds) and not await self._stands(place, bounds):
+            log.warning("offset_of_another_topic", committed=bounds.committed)
+            return replace(bounds, committed=None)
+        if _lost(place, bounds) or (_beyond(place, bounds) and await self._stands(place, bounds)):
+            return replace(bounds, published=place.next_offset)
+        return bounds
 
     @property
     def doubted(self) -> bool:
@@ -132,6 +140,21 @@ def digest(record: Record) -> bytes:
     """Tells a record from any other that may ever be at its place."""
     told = repr((record.offset, record.timestamp, record.key, record.value)).encode()
     return blake2b(told, digest_size=8).digest()
+
+
+def _of_another_topic(place: Place, bounds: Bounds) -> bool:
+    """Whether a lane may have committed the group's offset to a topic of before.  Alone it is no proof: a broker that learns of topics'
+    identities has new ones for all of them, but the same records.
+    """
+    last = place.last_offset
+    other = place.topic != bounds.topic and bounds.by_lane
+    return other and last is not None and last >= bounds.start
+
+
+def _lost(place: Place, bounds: Bounds) -> bool:
+    """Whether records that no lane has published were removed, and nobody but Postgres knows: the lane then stops."""
+    same = place.topic == bounds.topic
+    return same and bounds.committed is None and place.next_offset < bounds.start
 
 
 def _beyond(place: Place, bounds: Bounds) -> bool:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from processor.failures import Fenced, Retryable, Stopped, Unsettled
 from processor.inbox import Budget
@@ -32,6 +33,7 @@ class Broker:
         self.by_lane = True
         self.places = KnownPlaces()
         self.history = 0
+        self.topic = b"first"
         self.published: list[int] = []
         self.owned = True
         self.left = False
@@ -61,7 +63,7 @@ class Broker:
             raise Unsettled("kafka", "the end of a transaction does not come")
         if self.unanswered:
             raise self.unanswered.pop()
-        return Bounds(self.committed, self.start, self.end, by_lane=self.by_lane)
+        return Bounds(self.committed, self.start, self.end, self.topic, self.by_lane)
 
     async def settled(self, partition: Partition) -> None:
         await self.bounds(partition)
@@ -292,6 +294,51 @@ async def test_a_log_that_ends_before_what_was_published_is_processed_from_its_g
         await until(lambda: lane.idle)
         assert lane.state.offset == 10
     assert taken.offsets == [*range(25)]
+
+
+@pytest.mark.parametrize("end", [30, 10])
+async def test_what_a_lane_has_committed_to_a_topic_of_before_skips_nothing_of_another_one(
+    end: int,
+) -> None:
+    """Kafka takes an offset by the topic's name, also when the topic has gone and another one has come."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.topic, broker.history, broker.end = b"second", 1, end
+    with capture_logs() as lines:
+        async with running(broker, taken):
+            await until(lambda: broker.committed == end)
+    assert taken.offsets == [*range(25), *range(end)]
+    assert "offset_of_another_topic" in [line["event"] for line in lines]
+
+
+@pytest.mark.parametrize("by_lane", [True, False])
+async def test_an_offset_holds_where_only_the_topics_name_for_itself_is_another(
+    by_lane: bool,
+) -> None:
+    """The records are the same: its brokers have learned to tell topics apart.  Where an operator put the group it begins anyway."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.topic, broker.by_lane, broker.history = b"second", by_lane, int(not by_lane)
+    broker.end = 30
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 30)
+    assert taken.offsets == [*range(30)]
+
+
+async def test_a_lane_stops_before_records_that_went_with_the_groups_offset() -> None:
+    """Neither holds what was between, but Postgres knows where it began: an operator says where to go on."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.committed, broker.by_lane, broker.start, broker.end = None, False, 28, 40
+    async with running(broker, taken) as lane:
+        await until(lambda: lane.phase() == "stopped")
+        assert lane.state.offset == 25
+        broker.committed = 28
+        await until(lambda: broker.committed == 40)
+    assert taken.offsets == [*range(25), *range(28, 40)]
 
 
 async def test_a_log_that_is_empty_is_gone_on_with_where_it_ends() -> None:
