@@ -25,7 +25,7 @@ class Bounds(Struct, frozen=True):
 
 
 class Budget:
-    """The bytes that all lanes of a worker may hold: inboxes and batches in flight."""
+    """The bytes that all lanes of a worker may hold: inboxes and batches in flight.  As much again is left for those that hold nothing."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -35,6 +35,11 @@ class Budget:
     def left(self) -> bool:
         """Whether more may be fetched; what is already on its way may exceed it a little."""
         return self.held < self.limit
+
+    @property
+    def reserve(self) -> bool:
+        """Whether a lane may fetch that has nothing: the others may wait for long, with all that they hold."""
+        return self.held < 2 * self.limit
 
 
 class Inbox:
@@ -56,8 +61,10 @@ class Inbox:
     @property
     def has_room(self) -> bool:
         """Whether more may be fetched."""
-        full = self._records >= self._bounds.records or self._weight >= self._bounds.weight
-        return not full and self._broken is None and self._budget.left
+        if self._broken or self._records >= self._bounds.records:
+            return False
+        budget, nothing = self._budget, not self._parts and not self._in_flight
+        return self._weight < self._bounds.weight and (budget.left or (nothing and budget.reserve))
 
     @property
     def broken(self) -> bool:

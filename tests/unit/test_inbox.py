@@ -84,9 +84,25 @@ async def test_a_full_inbox_has_no_room() -> None:
     full.put(records(0, 0, 0, 0))
     heavy = Inbox(BOUNDS, Budget(1_000))
     heavy.put(records(50, 50))
-    poor = Inbox(BOUNDS, Budget(0))
+    poor = Inbox(BOUNDS, Budget(0))  # not even a reserve
     assert [i.has_room for i in (full, heavy, poor)] == [False, False, False]
     assert Inbox(BOUNDS, Budget(1)).has_room
+
+
+async def test_a_lane_that_has_nothing_fetches_while_others_wait_with_all_they_hold() -> None:
+    """As long as all of them hold less than twice what they may; one that has a batch in flight has something."""
+    budget = Budget(100)
+    waiting, other = Inbox(BOUNDS, budget), Inbox(BOUNDS, budget)
+    waiting.put(records(90))
+    await waiting.take()
+    assert (waiting.has_room, other.has_room) == (False, True)
+    other.put(records(80))
+    await other.take()
+    assert not other.has_room
+    other.done()
+    assert other.has_room
+    waiting.put(records(110))
+    assert not other.has_room
 
 
 async def test_a_batch_in_flight_counts_until_it_is_done() -> None:
