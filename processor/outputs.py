@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from processor.pure.enrich import enriched, headers
-from processor.pure.letters import dead_letter
+from processor.pure.letters import dead_letter, fits
 from processor.pure.types import EnrichedRow, Message, Record, Rejected
 
 
@@ -32,17 +32,19 @@ class Outputs(Struct, frozen=True):
         )
 
     def letter(self, refusal: Rejected) -> Message:
-        """The dead letter of a record, with its key and headers.
+        """The dead letter of a record, with its key and headers, or without where they alone are too large for its topic.
 
         Its own timestamp is that of its publication: it is kept for as long as letters are, however old its record is.
         """
         record = refusal.record
-        value = dead_letter(refusal, self.max_bytes(self.dead_topic))
+        limit = self.max_bytes(self.dead_topic)
+        value = dead_letter(refusal, limit)
+        whole = fits(record, value, limit)
         return Message(
             self.dead_topic,
-            record.key,
+            record.key if whole else None,
             value,
-            record.headers,
+            record.headers if whole else (),
             None,
             record.partition,
             source=record,

@@ -13,9 +13,11 @@ from typing import Any, SupportsIndex, overload
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from msgspec import Struct
+
+from processor.io.kafka_compressed import plain, unread
 
 _LENGTH = struct.Struct(">8xi")
 
@@ -92,7 +94,7 @@ class Fetched:
 
 
 class Batch:
-    """aiokafka's batch; its own, slower reader takes over where the fast one stumbles."""
+    """aiokafka's batch, decompressed within bounds; aiokafka's own, slower reader takes over where the fast one stumbles."""
 
     def __init__(self, batch: Any, data: memoryview) -> None:
         self._batch = batch
@@ -105,6 +107,12 @@ class Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._batch, DefaultRecordBatch) and self._batch.compression_type:
+            found = plain(self._data, self._batch.compression_type)
+            if found is None:
+                yield from unread(self._batch, self._data)
+                return
+            self._batch, self._data = MemoryRecords(found).next_batch(), memoryview(found)
         read = 0
         try:
             for record in self._batch:

@@ -21,9 +21,17 @@ def dead_letter(rejected: Rejected, max_bytes: int) -> bytes:
     record = rejected.record
     payload = record.value
     whole = _letter(rejected, None if payload is None else base64.b64encode(payload).decode())
-    if payload is None or _size(record, whole) <= max_bytes:
+    if payload is None or fits(record, whole, max_bytes):
         return whole
     return _letter(rejected, None, payload_sha256=hashlib.sha256(payload).hexdigest())
+
+
+def fits(record: Record, value: bytes, max_bytes: int) -> bool:
+    """Whether a letter of that value, with the record's key and headers, has at most so many bytes."""
+    headers = sum(
+        len(key.encode()) + len(held or b"") + _HEADER_FRAMING for key, held in record.headers
+    )
+    return len(value) + len(record.key or b"") + headers + _FRAMING <= max_bytes
 
 
 def _letter(rejected: Rejected, payload: str | None, **more: Json) -> bytes:
@@ -41,10 +49,3 @@ def _letter(rejected: Rejected, payload: str | None, **more: Json) -> bytes:
         }
         | more
     )
-
-
-def _size(record: Record, value: bytes) -> int:
-    headers = sum(
-        len(key.encode()) + len(held or b"") + _HEADER_FRAMING for key, held in record.headers
-    )
-    return len(value) + len(record.key or b"") + headers + _FRAMING

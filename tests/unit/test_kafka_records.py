@@ -9,10 +9,15 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 
+from processor.io.kafka_compressed import LONGEST, UNREAD
 from processor.io.kafka_records import Fetched, Records
 
 NONE, GZIP = 0, 1
+CODECS = [GZIP, 2, 3, 4]
+"""gzip, snappy, lz4, zstd."""
 
 
 def batch(base: int, values: list[bytes], header: bytes, compression: int = NONE) -> bytes:
@@ -66,6 +71,51 @@ def test_what_was_read_before_the_bad_name_is_not_read_again() -> None:
         (10, "hh"),
         (11, "h\\xff"),
     ]
+
+
+def compressed(codec: int, *values: bytes, base: int = 10) -> bytes:
+    """A batch as a producer sends it."""
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, 0, 1 << 30)
+    for offset, value in enumerate(values):
+        builder.append(offset, 7 + offset, b"k", value, [("h", b"v")])
+    built = bytearray(builder.build())
+    struct.pack_into(">q", built, 0, base)
+    return bytes(built)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@given(values=st.lists(st.binary(max_size=300), min_size=1, max_size=40))
+def test_compressed_batches_are_read_as_they_were_written(codec: int, values: list[bytes]) -> None:
+    """By whatever codec."""
+    found = read(compressed(codec, *values) + compressed(NONE, b"next", base=10 + len(values)))
+    said = [(r.offset, r.timestamp, r.key, r.value, r.headers) for r in found]
+    more = [*values, b"next"]
+    assert [one[3] for one in said] == more
+    assert said[: len(values)] == [
+        (10 + n, 7 + n, b"k", value, (("h", b"v"),)) for n, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_of_a_batch_that_grows_too_large_no_record_is_read_and_none_is_left_out(codec: int) -> None:
+    """A few KB that would become 70 MB, or 64 MB in many records: each says why it is bad, and those around it are as ever."""
+    for values in ([b"a", b" " * (LONGEST + 1), b"c"], [b" " * (1 << 20)] * 64):
+        data = compressed(codec, *values)
+        found = read(data + compressed(codec, b"next", base=10 + len(values)))
+        assert len(data) < LONGEST // 16
+        offsets = range(10, 10 + len(values))
+        assert [(r.offset, r.value) for r in found[:-1]] == [(at, UNREAD) for at in offsets]
+        assert found[-1].value == b"next"
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_broken_batch_is_no_end(codec: int) -> None:
+    """Brokers look into batches, but not all of what sends some is a broker."""
+    data = compressed(codec, b"a" * 300, b"b")
+    broken = data[:70] + b"\xff" * 8 + data[78:]
+    head = struct.pack(">I", calc_crc32c(broken[21:]))
+    found = read(broken[:17] + head + broken[21:])
+    assert [(r.offset, r.value) for r in found] == [(10, UNREAD), (11, UNREAD)]
 
 
 def test_a_fetch_cut_off_within_a_batch_ends_before_it() -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
@@ -103,3 +104,24 @@ def test_a_letter_is_as_old_as_its_publication() -> None:
     letter = Outputs("enriched", "dead", lambda _: ROOMY).letter(rejection(record(b"{", NOON)))
     assert letter.timestamp is None
     assert json.loads(letter.value or b"")["timestamp"] == NOON
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"key": b"k" * 3_000},
+        {"headers": (("h", b"x" * 3_000),)},
+        {"headers": (("h" * 3_000, b""),)},
+    ],
+)
+def test_a_letter_whose_key_or_headers_do_not_fit_goes_without_them(
+    kept: dict[str, Any],
+) -> None:
+    """No message is so bad that there is no letter for it."""
+    refused = rejection(record(b"{", NOON)._replace(**kept))
+    for limit, whole in ((ROOMY, True), (2_000, False)):
+        letter = Outputs("enriched", "dead", {"dead": limit}.__getitem__).letter(refused)
+        carried = refused.record.key, refused.record.headers
+        assert (letter.key, letter.headers) == (carried if whole else (None, ()))
+        assert len(letter.value or b"") < 2_000
+        assert ("payload_sha256" in json.loads(letter.value or b"")) is not whole
