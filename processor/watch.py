@@ -35,8 +35,12 @@ class Watch:
         while True:
             await asyncio.sleep(LOOK_S)
             await self._look(group)
-            if not self._drains:
-                self._looked_s = self._clock()
+            self.tended()
+
+    def tended(self) -> None:
+        """Somebody looks after the lanes just now."""
+        if not self._drains:
+            self._looked_s = self._clock()
 
     def drain(self) -> None:
         """What the worker does from now on must end: looking at it proves nothing any more."""

@@ -160,6 +160,7 @@ class Worker:
         self._group = group
         if self._stopping.is_set():
             group.leave()
+        self._watch.tended()  # where Kafka refuses connections, memberships end before they are looked at
         async with asyncio.TaskGroup() as scope:
             watching = scope.create_task(self._watched(group))
             try:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from processor import watch as watching
+from processor import worker as working
 from processor.failures import Retryable
 from processor.io.kafka import DEFAULT_TUNING, Partition
 from processor.waits import Waits
 from processor.watch import StalledError, Watch
-from processor.worker import UNWATCHED_S, Worker
+from processor.worker import UNWATCHED_S, Work, Worker, open_sink
+from tests.fakes_places import KnownPlaces
 from tests.harness_waiting import until
 
 HERE = Partition("watched", 0)
@@ -150,3 +152,48 @@ def test_a_worker_that_nobody_looks_after_is_dead() -> None:
     assert worker.dead() == []
     clock.now += 1
     assert worker.dead() == ["no look at the lanes for 61 s"]
+
+
+class RefusedConsumer:
+    """Of a Kafka whose port refuses connections; each try takes half of what a worker may go without a look."""
+
+    _fetcher = None
+
+    def __init__(self, clock: Clock) -> None:
+        self._client = self
+        self._clock = clock
+        self.starts = 0
+
+    async def start(self) -> None:
+        self.starts += 1
+        self._clock.now += UNWATCHED_S / 2
+        raise ConnectionRefusedError
+
+    async def stop(self) -> None:
+        """Nothing is open."""
+
+    async def close(self) -> None:
+        """As `stop`."""
+
+
+async def test_a_worker_that_joins_again_and_again_is_alive_until_it_drains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In an outage no membership lasts until it is looked at, and another process would fare no better."""
+    monkeypatch.setattr(working, "REJOIN_S", 0)
+    clock = Clock()
+    consumer = RefusedConsumer(clock)
+    outlet: Any = SimpleNamespace(
+        cluster=SimpleNamespace(tuning=DEFAULT_TUNING, consumer=lambda: consumer)
+    )
+    worker = Worker(Work({}, lambda message: message, KnownPlaces()), outlet, open_sink)
+    worker._watch = Watch(Waits(), 300, clock)
+    running = asyncio.create_task(worker.run())
+    await until(lambda: consumer.starts > 5)
+    assert worker.dead() == []
+    assert "has not joined the consumer group" in worker.unready()
+    worker.stop()
+    assert await running == 0
+    worker._watch.tended()
+    clock.now += UNWATCHED_S
+    assert worker.dead() != []
