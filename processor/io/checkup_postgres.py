@@ -42,7 +42,7 @@ async def postgres_server(settings: Settings) -> Sequence[Finding]:
 async def _schema(postgres: Postgres) -> tuple[Sequence[Finding], int]:
     """What may be done with the schema, where it is the one we know; and how many workers run."""
     try:
-        await migrate.check(postgres)
+        await migrate.look(postgres)
         (row,) = await postgres.fetch("checkup_rights", TABLES, SEEN_WITHIN_MS)
     except StartRefused as refused:
         said, _, todo = str(refused).partition(": ")

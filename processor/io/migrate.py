@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from processor.failures import StartRefused
 from processor.io.postgres import QUERIES, Postgres, connecting
+from processor.pure.checkup import AS_OWNER
 
 _MUTEX = "SELECT pg_advisory_lock(7700, 0)"
 
@@ -113,7 +114,15 @@ def behind(applied: Mapping[int, Applied], migrations: Sequence[Migration]) -> S
 
 
 async def check(postgres: Postgres) -> None:
-    """Raises `StartRefused` where this program cannot work on the schema."""
+    """Raises `StartRefused` where this program cannot work on the schema, or its user may not read what the schema is."""
+    try:
+        await look(postgres)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StartRefused(f"cannot use the database: {error}; {AS_OWNER}") from error
+
+
+async def look(postgres: Postgres) -> None:
+    """As `check`, but raises asyncpg's error where the user may not read it."""
     applied: Mapping[int, Applied] = {}
     if await postgres.fetchval("has_schema_migrations"):
         applied = _applied(await postgres.fetch("schema_migrations"))

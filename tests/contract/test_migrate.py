@@ -1,7 +1,8 @@
 """The schema on a real Postgres: applied once, by whoever comes first, and never guessed at."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -10,9 +11,13 @@ from msgspec.structs import replace
 
 import schemas
 from processor.failures import Retryable, StartRefused
+from processor.io.checkup_postgres import postgres_server
 from processor.io.migrate import MIGRATIONS, Migration, check, migrate, read
 from processor.io.postgres import Postgres, connecting, translated
+from processor.pure.checkup import AS_OWNER
+from processor.settings import Settings
 from tests import harness
+from tests.harness_secured import command_of, user_of
 
 NEXT = Migration(9999, "next", "CREATE TABLE next (); CREATE TABLE other ()", "0", 9999)
 ADDED = replace(NEXT, compatible=MIGRATIONS[-1].version)
@@ -138,6 +143,28 @@ async def test_a_start_on_an_older_schema_is_refused(empty_database: str) -> Non
             await check(postgres)
     finally:
         await postgres.close()
+
+
+@pytest.fixture
+def api_user(database: str) -> Iterator[str]:
+    """The URL of the API's user, as the runbook makes it, under a name of its own."""
+    name = f"u{secrets.token_hex(4)}"
+    harness.execute(database, command_of("CREATE ROLE api").replace("ROLE api", f"ROLE {name}"))
+    yield user_of(database, name)
+    harness.execute(database, f"DROP ROLE {name}")
+
+
+async def test_a_user_who_may_not_read_the_schema_is_one_line(api_user: str) -> None:
+    """It names the role to use instead; the doctor tells it of permissions, not of the schema."""
+    postgres = await Postgres.connect(api_user, size=1)
+    try:
+        with pytest.raises(StartRefused, match=r"denied .*; let DATABASE_URL name the role that"):
+            await check(postgres)
+    finally:
+        await postgres.close()
+    findings = await postgres_server(Settings.model_validate({"DATABASE_URL": api_user}))
+    (found,) = [one for one in findings if one.level == "fault"]
+    assert (found.part, found.todo) == ("postgres permissions", AS_OWNER)
 
 
 async def test_an_unreachable_server_is_one_line() -> None:
