@@ -148,11 +148,14 @@ def topics_create(
 
 @offsets.command("reset")
 def offsets_reset(
-    topic: Annotated[str, typer.Option(help="An input topic.")],
+    topic: Annotated[str, typer.Option(help="That of raw events, or of merges.")],
     partition: Annotated[int, typer.Option(min=0)],
     to: Annotated[str, typer.Option(help="earliest, latest or an offset the topic holds.")],
 ) -> None:
-    """Go on elsewhere in a partition, knowingly: a lane that stopped there takes up by itself."""
+    """Go on elsewhere in a partition, knowingly: a lane that stopped there takes up by itself.
+
+    With at_least_once a lane that goes on would commit over it: the workers have to be stopped first.
+    """
     from processor.io.kafka_offsets import reset_offset
 
     offset = asyncio.run(reset_offset(Settings.load(), topic, partition, to))

@@ -2,7 +2,7 @@
 
 There, the offset is committed by a producer with the partition's own transactional id.  So it works while
 workers run: whoever has the partition is fenced, joins again and goes on from there, and a stopped
-lane takes up by itself.  (With at_least_once only a stopped lane does; stop the workers otherwise.)
+lane takes up by itself.  With at_least_once nobody is fenced: what a lane may commit over is not moved.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,21 +24,56 @@ ANSWER_S = 20.0
 async def reset_offset(settings: Settings, topic: str, partition: int, to: str) -> int:
     """The offset that is committed now; `to` is ``earliest``, ``latest`` or an offset the topic holds.
 
-    Raises `StartRefused`.
+    Raises `StartRefused`, also where a lane in at_least_once goes on in the partition.
     """
+    _require_input(settings, topic)
     cluster = Cluster(settings)
+    source = Partition(topic, partition)
     async with at_start(cluster) as admin:
         await require_partition(admin, topic, partition)
-    source = Partition(topic, partition)
+        unfenced = await _unfenced(admin, settings, source)
     try:
         starts, ends = await held(cluster, [source])
         offset = _offset(to, starts[source], ends[source])
+        if unfenced is not None:
+            _require_stopped(unfenced, starts[source], ends[source])
         await _commit(cluster, source, offset)
     except StartRefused:
         raise
     except Failure as error:
         raise StartRefused(f"the offset is not moved: {error}; try again") from error
     return offset
+
+
+def _require_input(settings: Settings, topic: str) -> None:
+    instead = {
+        settings.enriched_topic: "the engagement service goes on where its rows of engagement_places say: stop it and delete them",
+        settings.dead_topic: "`processor replay` sends dead letters back",
+    }
+    inputs = (settings.raw_topic, settings.merge_topic)
+    if topic not in inputs:
+        todo = instead.get(topic, f"allowed: {' and '.join(inputs)}")
+        raise StartRefused(f"the group does not read {topic}; {todo}")
+
+
+async def _unfenced(
+    admin: AIOKafkaAdminClient, settings: Settings, source: Partition
+) -> int | None:
+    """Where the group stands, -1 for nowhere yet, if it has members whom a reset does not fence; else None."""
+    group = settings.consumer_group
+    if settings.processing_guarantee == "exactly_once":
+        return None
+    (answer,) = await coordinated(partial(admin.describe_consumer_groups, [group]))
+    (row,) = answer.to_object()["groups"]
+    return (await committed(admin, group, [source]))[source].offset if row["members"] else None
+
+
+def _require_stopped(stands: int, start: int, end: int) -> None:
+    """A lane that stands outside the log is stopped, and commits nothing."""
+    if stands < 0 or start <= stands <= end:
+        raise StartRefused(
+            "with at_least_once the worker that has the partition would commit over it; stop the workers first"
+        )
 
 
 def _offset(to: str, start: int, end: int) -> int:

@@ -157,12 +157,14 @@ async def test_a_dead_letter_that_cannot_be_written_stops_the_lane(
     assert await committed(world, 0) == -1
 
 
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
 async def test_an_offset_that_is_no_longer_held_stops_its_lane_until_it_is_reset(
-    world: World, start_faulty: Start
+    world: World, start_faulty: Start, guarantee: str
 ) -> None:
     """With an alert that names the command; the others go on, and the lane takes up without a restart."""
     await world.create_topics(2)
-    first = start_faulty(world)
+    more = {"PROCESSING_GUARANTEE": guarantee}
+    first = start_faulty(world, **more)
     await produce(world.kafka, world.raw, [Message(b"a%d" % n, b"k", n % 2) for n in range(4)])
     await all_published(world, 4)
     assert await first.stop() == 0
@@ -171,13 +173,13 @@ async def test_an_offset_that_is_no_longer_held_stops_its_lane_until_it_is_reset
     await produce(world.kafka, world.raw, [Message(b"other", b"k", 1)])
     async with administering(world) as client:
         await client.delete_records({TopicPartition(world.raw, 0): RecordsToDelete(5)})
-    second = start_faulty(world)
+    second = start_faulty(world, **more)
     assert b"other" in await all_published(world, 5)
     stopped = await until(lambda: events(second, "lane_stopped"))
     assert f"processor offsets reset --topic {world.raw} --partition 0" in str(stopped[0]["reason"])
     metrics = await second.metrics()
     assert metrics[f'processor_stopped_lanes{{partition="0",topic="{world.raw}"}}'] == 1
-    assert await reset_offset(world.settings(), world.raw, 0, "earliest") == 5
+    assert await reset_offset(world.settings(**more), world.raw, 0, "earliest") == 5
     assert b"kept" in await all_published(world, 6)
     assert b"lost0" not in await all_published(world, 6)
     await second.ready()
@@ -196,6 +198,37 @@ async def test_a_reset_fences_a_running_lane_which_goes_on_from_there(
     found = await all_published(world, 5)
     assert dict(found) == {b"a0": 1, b"a1": 1, b"a2": 2, b"a3": 2, b"b": 1}
     assert events(worker, "lane_fenced")
+
+
+async def test_a_reset_that_a_running_lane_would_commit_over_is_refused(
+    world: World, start_faulty: Start
+) -> None:
+    """With at_least_once nothing fences it; once the workers have left it is done."""
+    await world.create_topics(1)
+    settings = world.settings(PROCESSING_GUARANTEE="at_least_once")
+    worker = start_faulty(world, PROCESSING_GUARANTEE="at_least_once")
+    await worker.ready()
+    with pytest.raises(StartRefused, match="stop the workers"):
+        await reset_offset(settings, world.raw, 0, "earliest")
+    await produce(world.kafka, world.raw, [Message(b"a", b"k", 0), Message(b"b", b"k", 0)])
+    await all_published(world, 2)
+    with pytest.raises(StartRefused, match="stop the workers"):
+        await reset_offset(settings, world.raw, 0, "1")
+    assert await worker.stop() == 0
+    assert await reset_offset(settings, world.raw, 0, "1") == 1
+    assert await committed(world, 0) == 1
+
+
+async def test_a_reset_of_a_topic_that_workers_do_not_read_is_refused(world: World) -> None:
+    """The sentence names what to do instead."""
+    instead = {
+        world.dead: "`processor replay`",
+        world.enriched: "engagement_places",
+        "x": f"allowed: {world.raw} and {world.merges}",
+    }
+    for topic, todo in instead.items():
+        with pytest.raises(StartRefused, match=rf"does not read {topic}; .*{todo}"):
+            await reset_offset(world.settings(), topic, 0, "earliest")
 
 
 async def test_a_reset_to_an_offset_that_is_not_held_is_refused(world: World) -> None:
