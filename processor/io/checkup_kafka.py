@@ -18,7 +18,8 @@ from processor.failures import Failure, Retryable
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_committed import coordinated
 from processor.io.kafka_offsets import committed, held
-from processor.io.kafka_topics import ConfigsHiddenError, broker_configs, topic_configs
+from processor.io.kafka_refusal import ConfigsHiddenError
+from processor.io.kafka_topics import broker_configs, topic_configs
 from processor.io.topic_ids import described
 from processor.pure import checkup_kafka as judge
 from processor.pure.checkup_kafka import Group, Role, Topic

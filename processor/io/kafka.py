@@ -31,7 +31,7 @@ from processor.failures import Fenced, Retryable, StartRefused, Stopped, Unsettl
 from processor.io import kafka_records
 from processor.io.ending import gave_up
 from processor.io.kafka_committed import Member, UnstableOffsetError
-from processor.io.kafka_refusal import refusal
+from processor.io.kafka_refusal import ConfigsHiddenError, refusal
 from processor.settings import Settings
 
 Partition: TypeAlias = TopicPartition
@@ -178,11 +178,18 @@ async def at_start(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
             async with connected(cluster) as admin, translated(30):
                 yield admin
     except Retryable as error:
-        with quietly():
-            why = await cluster.refusal()
-        servers = cluster.settings.kafka_bootstrap_servers
-        reason = f"cannot use Kafka at {servers}: {error.reason}; check KAFKA_BOOTSTRAP_SERVERS"
-        raise StartRefused(f"cannot use Kafka: {why}" if why else reason) from error
+        raise StartRefused(await _unusable(cluster, error)) from error
+
+
+async def _unusable(cluster: Cluster, error: Retryable) -> str:
+    """What is wrong and what to do, in one line."""
+    if isinstance(error.__cause__, ConfigsHiddenError):
+        return f"cannot use Kafka: {error.__cause__.args[0]}"
+    with quietly():
+        why = await cluster.refusal()
+    servers = cluster.settings.kafka_bootstrap_servers
+    reason = f"cannot use Kafka at {servers}: {error.reason}; check KAFKA_BOOTSTRAP_SERVERS"
+    return f"cannot use Kafka: {why}" if why else reason
 
 
 @contextmanager

@@ -24,6 +24,10 @@ _OTHER_HOST = frozenset((62, 64))
 """What OpenSSL calls a certificate for another name, or for another address."""
 
 
+class ConfigsHiddenError(KafkaError):  # type: ignore[misc]  # aiokafka ships no types
+    """The cluster does not tell how a topic or broker is set up; its text ends with what to do."""
+
+
 async def refusal(connection: Mapping[str, Any]) -> str | None:
     """What is wrong and which setting to look at; None where no broker named can be reached at all.
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import TopicAuthorizationFailedError, for_code
 from msgspec import Struct
 
 from processor.failures import StartRefused
 from processor.io.kafka import Cluster, at_start, connected, translated
+from processor.io.kafka_refusal import ConfigsHiddenError
 from processor.settings import Settings
 
 PARTITIONS = 8
@@ -37,10 +38,6 @@ class Topic(Struct, frozen=True):
     def __str__(self) -> str:
         state = "created" if self.created else "exists"
         return f"{self.name}: {state}, {self.partitions} partitions"
-
-
-class ConfigsHiddenError(KafkaError):  # type: ignore[misc]  # aiokafka ships no types
-    """The cluster does not tell how a topic or broker is set up."""
 
 
 class Limits:
@@ -228,6 +225,14 @@ async def _configured(
     for response in await admin.describe_configs(wanted):
         for code, message, _, name, entries in response.resources:
             if code:
-                raise ConfigsHiddenError(f"cannot read the configuration of {name}: {message}")
+                said = f"cannot read the configuration of {name}: {str(message).rstrip('.')}"
+                raise ConfigsHiddenError(f"{said}; {_shows(code, name)}")
             found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return found
+
+
+def _shows(code: int, name: str) -> str:
+    """What to do where a configuration cannot be read."""
+    if code == TopicAuthorizationFailedError.errno:
+        return f"add the ACL: --operation DESCRIBE_CONFIGS --topic {name}"
+    return "try again"

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from processor.embedded import Stack
+from processor.failures import StartRefused
 from processor.io.kafka import Cluster, connected
 from processor.io.kafka_topics import create_topics
 from processor.pure.letters import dead_letter
@@ -123,6 +124,13 @@ async def test_the_operator_needs_no_more_than_the_runbook_says(
     reset = ("offsets", "reset", "--topic", "events.raw", "--partition", "0", "--to", "earliest")
     assert said(*reset) == "events.raw/0: the group goes on at 0"
     assert said("purge", "--older-than", "30d").startswith("0 events from before ")
+
+
+async def test_a_user_who_may_not_see_a_topics_configuration_is_told_the_right(kafka: str) -> None:
+    """Not to look at the address: that the cluster answers is how it is known."""
+    acl = "add the ACL: --operation DESCRIBE_CONFIGS --topic events.raw"
+    with pytest.raises(StartRefused, match=rf"^cannot use Kafka: .* of events\.raw: .*; {acl}$"):
+        await create_topics(settings(kafka, "worker"), 2)
 
 
 def token_of(database: str) -> str:
