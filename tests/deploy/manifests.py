@@ -70,10 +70,16 @@ def container(one: Any) -> Any:
 
 
 def environment(one: Any) -> dict[str, str | None]:
-    """Of its container; None for what comes from the Secret."""
+    """Of its container; None for what comes from a Secret."""
     only = container(one)
     shared = settings() if only.get("envFrom") else {}
     return {**shared, **{own["name"]: own.get("value") for own in only.get("env", ())}}
+
+
+def secrets(one: Any) -> dict[str, Any]:
+    """Where in a Secret each variable of its container that is secret comes from."""
+    own = container(one).get("env", ())
+    return {variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in own}
 
 
 def selects(selector: Any, found: dict[str, str]) -> bool:

@@ -19,6 +19,7 @@ from tests.deploy import compose, dockerfile, manifests, scaledobject
 from tests.deploy.commands import SETTINGS, loaded, parsed
 from tests.deploy.compose import ROOT
 from tests.deploy.manifests import container, environment, labels, named, of_kind, pod_of
+from tests.harness_secured import rights
 
 VERSIONS = ["1.30", kubernetes_validate.latest_version().rpartition(".")[0]]
 """The oldest that is meant to work, and the newest there is a schema of."""
@@ -29,6 +30,13 @@ SECRET = {
     "KAFKA_SASL_PASSWORD": "secret",
 }
 """Keys of the Secret that is made outside, with values of the kind that goes there."""
+KAFKA_USERS = {
+    "worker": "processor",
+    "api": "processor-api",
+    "engagement": "processor-engagement",
+    "topics": "processor-operator",
+}
+"""The Secret with the Kafka user of each component: one for every user that the runbook gives rights to."""
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 MAKERS = {one["metadata"]["name"]: one for one in manifests.makers()}
 DEPLOYMENTS = {one["metadata"]["name"]: one for one in of_kind("Deployment")}
@@ -98,15 +106,30 @@ def test_every_setting_is_one_the_program_reads_and_takes(
 
 
 def test_secrets_come_from_outside() -> None:
-    """No manifest holds one; the API, which owns nothing, has its own.  Two may be missing, where Kafka asks for no password."""
+    """No manifest holds one; the API, which owns nothing, has its own database user."""
     assert of_kind("Secret") == []
     assert not SECRET.keys() & manifests.settings().keys()
     for name, one in MAKERS.items():
-        secret = "processor-api" if name == "processor-api" else "processor"
-        for own in container(one).get("env", ()):
-            source = own["valueFrom"]["secretKeyRef"]
-            assert (source["name"], source["key"]) == (secret, own["name"])
-            assert source.get("optional", False) == own["name"].startswith("KAFKA_SASL_")
+        owner = "processor-api" if name == "processor-api" else "processor"
+        for key, source in manifests.secrets(one).items():
+            assert source["key"] == key
+            if not key.startswith("KAFKA_SASL_"):
+                assert source == {"name": owner, "key": key}
+
+
+def test_each_kafka_user_of_the_runbook_has_a_secret_of_its_own() -> None:
+    """With the rights of another one a process would be refused; it may be missing, where Kafka asks for no password."""
+    assert len(set(KAFKA_USERS.values())) == len({right.user for right in rights()})
+    found = {}
+    for one in MAKERS.values():
+        sources = manifests.secrets(one)
+        of_kafka = [source for key, source in sources.items() if key.startswith("KAFKA_SASL_")]
+        assert all(source["optional"] is True for source in of_kafka)
+        if "KAFKA_BOOTSTRAP_SERVERS" in environment(one):
+            name, *others = {source["name"] for source in of_kafka}
+            assert (len(of_kafka), others) == (2, [])
+            found[labels(one)["app.kubernetes.io/component"]] = name
+    assert found == KAFKA_USERS
 
 
 @pytest.mark.parametrize("name", MAKERS)
