@@ -146,7 +146,8 @@ async def unmerge_leads(request: Request, serving: Serving, merger: LeadsMerger)
     """Take back the merge that joined each source to the target; 409 names those that none did."""
     target, sources = await _asked(request)
     forest = await merge_view.forest(serving.postgres, merger.org_unit, target, sources)
-    strangers = [lead for lead in sources if merge.joining(forest, target, lead) is None]
+    joined = merge.joining(forest, target, sources)
+    strangers = [lead for lead in sources if joined[lead] is None]
     if strangers:
         raise Refused(409, f"Not merged into {target}: {_some(strangers)}")
     now = serving.clock()

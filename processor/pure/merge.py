@@ -53,7 +53,22 @@ def root(forest: Forest, lead: str) -> str:
 def one_with(forest: Forest, lead: str) -> frozenset[str]:
     """The class of a lead: all with the same root, itself included."""
     survivor = root(forest, lead)
-    return frozenset({lead, survivor}.union(x for x in forest.edges if root(forest, x) == survivor))
+    return classes(forest, (survivor,))[survivor]
+
+
+def classes(forest: Forest, roots: Iterable[str]) -> dict[str, frozenset[str]]:
+    """The class of each of these roots, itself included; however many they are, each edge is looked at once."""
+    joined: dict[str, list[str]] = {}
+    for lead, edge in forest.edges.items():
+        joined.setdefault(edge.target, []).append(lead)
+    return {lead: _below(joined, lead) for lead in roots}
+
+
+def _below(joined: Mapping[str, Iterable[str]], lead: str) -> frozenset[str]:
+    leads = [lead]
+    for one in leads:  # it grows by what was joined to each
+        leads.extend(joined.get(one, ()))
+    return frozenset(leads)
 
 
 def decide(forest: Forest, command: MergeCommand) -> Change:
@@ -81,18 +96,22 @@ def merge(forest: Forest, target: str, sources: Iterable[str]) -> Change:
 def unmerge(forest: Forest, target: str, sources: Iterable[str]) -> Change:
     """Take back the merges that joined sources to the target, all found before any is taken back."""
     survivor = root(forest, target)
-    edges = {source: joining(forest, target, source) for source in sources}
+    edges = joining(forest, target, sources)
     taken = {lead for lead in edges.values() if lead is not None}
     left = Forest({lead: edge for lead, edge in forest.edges.items() if lead not in taken})
-    parted = {lead: one_with(left, lead) for lead in taken}
-    return Change(survivor, tuple(s for s in edges if edges[s] is not None), {}, parted)
+    named = tuple(source for source in edges if edges[source] is not None)
+    return Change(survivor, named, {}, classes(left, taken))
 
 
-def joining(forest: Forest, target: str, source: str) -> str | None:
-    """The lead whose edge joined a source to the person the target is: the latest of those on the source's way up that the
-    source was named in, or that is its own.  None where there is none, or where the target itself hangs below it.
+def joining(forest: Forest, target: str, sources: Iterable[str]) -> dict[str, str | None]:
+    """Of each source the lead whose edge joined it to the person the target is: the latest of those on the source's way up that
+    the source was named in, or that is its own.  None where there is none, or where the target itself hangs below it.
     """
-    above = path(forest, target)
+    above = frozenset(path(forest, target))
+    return {source: _joining(forest, above, source) for source in sources}
+
+
+def _joining(forest: Forest, above: frozenset[str], source: str) -> str | None:
     found, lead = None, source
     while lead not in above:
         edge = forest.edges.get(lead)

@@ -1,16 +1,24 @@
 """What a merge or unmerge changes, case by case; every chain of them is in ``test_merge_machine``."""
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from processor.pure import merge
-from processor.pure.merge import Change, Forest
+from processor.pure.merge import Change, Edge, Forest
 from processor.pure.types import MergeCommand
 from tests.unit.merge_records import NO_RECORD
 
+leads = st.integers(0, 15).map("L{}".format)
+several = st.lists(leads, max_size=8)
 
-def forest(*merges: tuple[str, str]) -> Forest:
-    """The forest after merges given as (target, sources in one word), numbered from 1."""
+
+def forest(*merges: tuple[str, Iterable[str]]) -> Forest:
+    """The forest after merges given as (target, sources), numbered from 1."""
     now = Forest()
     for merge_id, (target, sources) in enumerate(merges, 1):
         now = merge.apply(now, merge.merge(now, target, sources), merge_id)
@@ -110,6 +118,65 @@ def test_a_source_that_was_not_merged_into_the_target_is_a_no_op(target: str, so
     """Itself, the wrong way round, strangers: nothing is taken back."""
     now = forest(("B", "A"), ("C", "B"), ("Y", "Z"))
     assert merge.unmerge(now, target, source) == Change(merge.root(now, target), (), {}, {})
+
+
+@given(st.lists(st.tuples(leads, several), max_size=20), leads, several)
+def test_an_unmerge_parts_what_a_plain_look_finds(
+    merges: list[tuple[str, list[str]]], target: str, sources: list[str]
+) -> None:
+    """Each source by itself, by the plain definition; the class of a lead is whoever comes to it by the edges that are left."""
+    now = forest(*merges)
+    taken = {source: _joined_by(now, target, source) for source in sources}
+    left = {lead: edge.target for lead, edge in now.edges.items() if lead not in taken.values()}
+    change = merge.unmerge(now, target, sources)
+    assert change.named == tuple(source for source in taken if taken[source])
+    assert change.parted == {
+        lead: {x for x in {*left, lead} if lead in _way(left, x)} for lead in taken.values() if lead
+    }
+
+
+def _way(joined: dict[str, str], lead: str) -> list[str]:
+    return [lead, *_way(joined, joined[lead])] if lead in joined else [lead]
+
+
+def _joined_by(now: Forest, target: str, source: str) -> str | None:
+    joined = {lead: edge.target for lead, edge in now.edges.items()}
+    ways = _way(joined, source), _way(joined, target)
+    if not set(ways[0]) & set(ways[1]):
+        return None
+    passed = [lead for lead in ways[0] if lead not in ways[1]]
+    named = [lead for lead in passed if lead == source or source in now.edges[lead].named]
+    return named[-1] if named else None
+
+
+class Looked(str):
+    """A lead that counts how often any lead is looked up or compared."""
+
+    __slots__ = ()
+    looks = 0
+
+    def __hash__(self) -> int:
+        """Counts."""
+        Looked.looks += 1
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        """Counts."""
+        Looked.looks += 1
+        return super().__eq__(other)
+
+
+@pytest.mark.parametrize("target", ["trunk-99", "other-0"], ids=["above", "on another branch"])
+def test_an_unmerge_of_many_looks_at_each_edge_a_few_times(target: str) -> None:
+    """Lanes of the same worker wait meanwhile: what a chain of merges costs is not its edges times its sources times its depth."""
+    trunk, other = ([Looked(f"{name}-{n}") for n in range(100)] for name in ("trunk", "other"))
+    chains = [*pairwise(trunk), *pairwise([*other, trunk[-1]])]
+    now = Forest({lead: Edge(above, frozenset({lead})) for lead, above in chains})
+    Looked.looks = 0
+    change = merge.unmerge(now, Looked(target), trunk[49:99])
+    assert len(change.named) == 50
+    steps = sum(range(1, 51))  # from each source up to the target's own way
+    assert Looked.looks < 20 * len(now.edges) + 6 * steps
 
 
 def test_a_command_is_decided_by_its_kind() -> None:
