@@ -147,12 +147,14 @@ FROM (SELECT coalesce(max(id), 0) AS version FROM merges WHERE org_unit = $1) v
 LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = ANY ($2::text[])
 
 -- name: merge_edges
--- All edges of the classes of leads, and the version of the org unit's forest they belong to: one row at least.
+-- All edges of the classes of leads, and the version of the org unit's forest they belong to: one row at least.  Each class is looked
+-- up once, however many leads of it are named.
 SELECT v.version, e.source_lead, e.target_lead, e.named
 FROM (SELECT coalesce(max(id), 0) AS version FROM merges WHERE org_unit = $1) v
 LEFT JOIN merge_edges e ON e.org_unit = $1 AND e.removed_by IS NULL AND e.source_lead IN (
-    SELECT unnest(lead_class($1, coalesce(r.to_lead, lead)))
-    FROM unnest($2::text[]) AS lead LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = lead)
+    SELECT unnest(lead_class($1, root)) FROM (
+        SELECT DISTINCT coalesce(r.to_lead, lead) AS root
+        FROM unnest($2::text[]) AS lead LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = lead) roots)
 
 -- name: record_merge
 SELECT record_merge($1, $2, $3, $4)

@@ -1,7 +1,8 @@
 """Unmerges on a real Postgres: what was merged comes apart exactly, wherever its rows stand."""
 
 from processor.io import merges
-from tests.contract.merge_world import People, people
+from processor.io.postgres import QUERIES
+from tests.contract.merge_world import ORG, People, people
 
 __all__ = ["people"]
 
@@ -45,3 +46,16 @@ async def test_the_same_merge_again_after_an_unmerge_is_a_merge(people: People) 
         assert (await people.unmerge("B", "A")).named == ("A",)
         assert (await people.unmerge("B", "A")).event is None
     assert await people.roots(["A"]) == [("A", 5)]
+
+
+async def test_a_class_is_looked_up_once_however_many_of_it_are_named(people: People) -> None:
+    """An unmerge of hundreds of sources of one lead costs no more looks at its class than one of a single source."""
+    names = [f"S{n}" for n in range(30)]
+    await people.merge("T", *names)
+    await people.merge("X", "Y")
+    async with people.open() as connection:
+        await connection.execute("SET LOCAL track_functions = 'all'")
+        edges = await connection.fetch(QUERIES["merge_edges"], ORG, ["T", *names, "Y"])
+        looks = "SELECT pg_stat_get_xact_function_calls('lead_class(text, text)'::regprocedure)"
+        assert await connection.fetchval(looks) == 2
+    assert {row["source_lead"] for row in edges} == {*names, "Y"}
