@@ -131,6 +131,24 @@ async def test_a_row_deleted_while_it_is_moved_is_both(people: People) -> None:
     assert row["metadata"] == '{"gone": 1}'
 
 
+async def test_a_call_locks_the_rows_of_all_its_moves_in_the_order_of_their_ids(
+    people: People,
+) -> None:
+    """As deletes and purges do, and other workers: whoever waits for a row holds none that comes after it."""
+    await people.ingest(("b", "A"), ("a", "B"))
+    await people.merge("Z", "A")
+    await people.merge("Z", "B")
+    deleted = "UPDATE events SET deleted_at = now() WHERE id = $1"
+    async with asyncio.TaskGroup() as tasks, people.open() as deleting:
+        await deleting.execute(deleted, "a")
+        moving = tasks.create_task(merges.move_step(people.postgres))
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        await until(lambda: people.pool.fetchval(waits))
+        await deleting.execute(deleted, "b")
+    assert moving.result() == 2
+    assert await people.rows() == {"a": ("Z", "B"), "b": ("Z", "A")}
+
+
 async def test_one_message_on_two_workers_is_one_merge(people: People) -> None:
     """A zombie and the new owner of its partition: one records, the other finds it."""
     await people.ingest(("a", "A"))
