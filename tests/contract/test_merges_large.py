@@ -4,9 +4,10 @@ import asyncio
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from processor.io import merges
-from tests.contract.merge_world import People, people
+from tests.contract.merge_world import ORG, People, people
 from tests.harness_waiting import until
 
 __all__ = ["people"]
@@ -14,7 +15,7 @@ EVENTS = 100_000
 _LOAD = """INSERT INTO events (
     org_unit, id, lead_id, event_type, metadata, occurred_at, received_at,
     source_topic, source_partition, source_offset, batch, rules, counted)
-SELECT 'acme', md5(n::text), 'A', (ARRAY['Page View', 'Email Open'])[1 + n % 2], '{"url": "/"}',
+SELECT $2, md5(n::text), 'A', (ARRAY['Page View', 'Email Open'])[1 + n % 2], '{"url": "/"}',
     'epoch'::timestamptz + n * interval '1 second', now(), 'raw', 0, n, 0, 1, true
 FROM generate_series(1, $1::bigint) n"""
 
@@ -29,7 +30,7 @@ _EXPLAINED = (
 @pytest.mark.timeout(240)
 async def test_no_batch_waits_a_second_for_a_large_merge_or_its_move(people: People) -> None:
     """M3, M6: batches of the very leads that are merged and moved go on, and the count is exact."""
-    await people.pool.execute(_LOAD, EVENTS)
+    await people.pool.execute(_LOAD, EVENTS, ORG)
     moves = [0]
     done = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -46,11 +47,25 @@ async def test_no_batch_waits_a_second_for_a_large_merge_or_its_move(people: Peo
     assert await people.bad() == []
 
 
+async def test_a_large_move_goes_on_while_other_org_units_keep_merging(people: People) -> None:
+    """Org units take turns: small merges that never end hold up nobody, and are not held up either."""
+    await people.pool.execute(_LOAD, 100, "large")
+    await merges.apply(people.postgres, replace(people.command("B", "A"), org_unit="large"))
+    for n in range(10):
+        await people.ingest((f"e{n}", f"S{n}"))
+        await people.merge("T", f"S{n}")
+        await merges.move_step(people.postgres, 20)
+    await merges.move_step(people.postgres, 20)
+    left = "SELECT count(*) FROM events WHERE org_unit = 'large' AND lead_id = 'A'"
+    assert await people.pool.fetchval(left) == 0
+    assert await people.bad() == []
+
+
 async def test_the_moved_rows_of_a_counted_lead_are_compared_by_a_hash_join(
     people: People, database: str
 ) -> None:
     """What moves them looks rows up without joins of that kind; each row compared with each other takes seconds a chunk."""
-    await people.pool.execute(_LOAD, 500)
+    await people.pool.execute(_LOAD, 500, ORG)
     await people.pool.execute("INSERT INTO counted_leads (org_unit, lead_id) VALUES ('acme', 'A')")
     await merges.apply(people.postgres, people.command("B", "A"))
     plans: list[str] = []
