@@ -21,11 +21,16 @@ async def folder(postgres: Postgres, pause: float = 0.5, limit: int = CHANGES) -
     clock, looked = asyncio.get_running_loop().time, -LOOK_EVERY_S
     while True:
         with suppress(Retryable):  # notes are rows: they wait with Postgres
-            last = await postgres.fetchval("last_count_change")
-            while last and await postgres.fetchval("fold_counts", limit, last) is not None:
-                pass
+            await _fold(postgres, limit)
             if clock() - looked >= LOOK_EVERY_S:
                 looked = clock()
                 await postgres.execute("find_large_leads", LARGE)
-            await postgres.fetchval("count_leads")
+            while await postgres.fetchval("count_leads"):
+                await _fold(postgres, limit)  # one lead may take seconds
         await asyncio.sleep(pause)
+
+
+async def _fold(postgres: Postgres, limit: int) -> None:
+    last = await postgres.fetchval("last_count_change")
+    while last and await postgres.fetchval("fold_counts", limit, last) is not None:
+        pass
