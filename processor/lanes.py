@@ -97,6 +97,12 @@ class Lane:
         """Begins again after the batch in flight: only its start may judge an offset."""
         self.inbox.fail(Retryable("kafka", "the offset to read from is not in the log"))
 
+    def reads(self, topic: bytes) -> None:
+        """Begins again where its topic is another one by now; what it has of that may be from behind the beginning."""
+        if self._place.topic not in (b"", topic):
+            self.inbox.clear()
+            self.inbox.fail(Retryable("kafka", "the topic was created again"))
+
     def tell(self, lag: int | None) -> None:
         """How far behind it is, as metrics; `lag` is None where nobody knows."""
         self._behind.holds(self.inbox.oldest_ms)

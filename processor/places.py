@@ -84,12 +84,17 @@ class Own:
         bounds = await self._source.bounds(self._partition)
         if place is None:
             return bounds
-        if _of_another_topic(place, bounds) and not await self._stands(place, bounds):
+        if _of_another_topic(place, bounds):
             log.warning("offset_of_another_topic", committed=bounds.committed)
             return replace(bounds, committed=None)
         if _lost(place, bounds) or (_beyond(place, bounds) and await self._stands(place, bounds)):
             return replace(bounds, published=place.next_offset)
         return bounds
+
+    @property
+    def topic(self) -> bytes:
+        """The identity of the topic that the lane began in; empty before."""
+        return self._topic
 
     @property
     def doubted(self) -> bool:
@@ -143,12 +148,12 @@ def digest(record: Record) -> bytes:
 
 
 def _of_another_topic(place: Place, bounds: Bounds) -> bool:
-    """Whether a lane may have committed the group's offset to a topic of before.  Alone it is no proof: a broker that learns of topics'
-    identities has new ones for all of them, but the same records.
+    """Whether a lane that began in a topic of before has committed the group's offset: Kafka takes it by the topic's name.
+
+    Brokers that do not tell topics apart, or did not when the lane began, are believed.
     """
-    last = place.last_offset
-    other = place.topic != bounds.topic and bounds.by_lane
-    return other and last is not None and last >= bounds.start
+    unknown = bounds.topic == bounds.by_name or place.topic in (bounds.by_name, DOUBTED.topic)
+    return bounds.by_lane and place.topic != bounds.topic and not unknown
 
 
 def _lost(place: Place, bounds: Bounds) -> bool:

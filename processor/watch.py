@@ -71,7 +71,11 @@ class Watch:
             await group.answers()
             return {"group": View(0, expected=not self._waits.away)}
         self._waits.over("group")
+        identities = await group.identities()
         lanes = dict(group.lanes)
+        for partition, lane in lanes.items():
+            if partition.topic in identities:
+                lane.reads(identities[partition.topic])
         ends = await group.ends(list(lanes))
         return {
             p: await self._view(group, lanes[p], end) for p, end in ends.items() if group.owns(p)

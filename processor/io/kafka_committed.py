@@ -35,8 +35,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from processor.io.topic_ids import look
-from processor.pure.position import NO_TOPIC
+from processor.io.topic_ids import Identity, identified
 
 Partition: TypeAlias = TopicPartition
 T = TypeVar("T")
@@ -163,12 +162,12 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _RETRY_S)
 
-    async def identity(self, topic: str) -> bytes:
-        """The same for as long as the topic is the same one; raises aiokafka's errors."""
-        (found,) = await look(self._client, [topic])
-        if found.identity == NO_TOPIC:
+    async def identity(self, topic: str) -> Identity:
+        """Which topic it is; raises aiokafka's errors."""
+        found = await identified(self._client, topic)
+        if found is None:
             raise UnknownTopicOrPartitionError(topic)
-        return found.identity
+        return found
 
 
 async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:

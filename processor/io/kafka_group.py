@@ -17,6 +17,7 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RequestTimedOutError,
+    UnknownTopicOrPartitionError,
 )
 
 from processor import telemetry
@@ -134,7 +135,12 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                 end = await self._consumer.end_offsets([partition])
                 if found == await self._consumer.standing(partition):
                     return Bounds(
-                        found.offset, start[partition], end[partition], topic, by_lane=found.by_lane
+                        found.offset,
+                        start[partition],
+                        end[partition],
+                        topic.topic,
+                        topic.by_name,
+                        by_lane=found.by_lane,
                     )
 
     async def settled(self, partition: Partition) -> None:
@@ -177,6 +183,15 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         async with translated(ANSWER_S):
             ends: Mapping[Partition, int] = await self._consumer.end_offsets(partitions)
             return ends
+
+    async def identities(self) -> Mapping[str, bytes]:
+        """Of the topics that lanes read, those there are; raises `Retryable`."""
+        found: dict[str, bytes] = {}
+        for topic in {partition.topic for partition in self.lanes}:
+            async with translated(ANSWER_S):
+                with suppress(UnknownTopicOrPartitionError):
+                    found[topic] = (await self._consumer.identity(topic)).topic
+        return found
 
     async def position(self, partition: Partition) -> int:
         """The offset that is fetched next; beyond the last record too, where what follows is no record."""

@@ -21,6 +21,7 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+from msgspec import Struct
 
 from processor.pure.position import IDENTITY, NO_TOPIC, Topic
 
@@ -132,6 +133,24 @@ async def described(client: Any, names: Sequence[str], *, allowed: bool = False)
         )
 
 
+class Identity(Struct, frozen=True):
+    """Which topic has a name."""
+
+    topic: bytes
+    """The same for as long as the topic is the same one."""
+    by_name: bytes
+    """The same for every topic of the name: all that brokers before 3.1 tell apart."""
+
+
+async def identified(client: Any, name: str) -> Identity | None:
+    """None where no topic has the name; raises aiokafka's errors."""
+    answer = await described(client, [name])
+    (row,) = answer.to_object()["topics"]
+    found = _topic(answer.cluster_id, row)
+    by_name = _identity(answer.cluster_id, name, b"")
+    return None if found is None else Identity(found.identity, by_name)
+
+
 async def look(client: Any, names: Sequence[str]) -> Sequence[Topic]:
     """The topics of these names, the next offset of every partition being 0; raises aiokafka's errors."""
     answer = await described(client, names)
@@ -145,7 +164,10 @@ def _topic(cluster: str | None, row: dict[str, Any]) -> Topic | None:
     if row["error_code"] == _NOT_THERE or not row["partitions"]:
         return None
     numbers = {partition["partition"] for partition in row["partitions"]}
-    topic_id = row.get("topic_id", b"")
-    told = repr((cluster, row["topic"], topic_id)).encode()
-    identity = hashlib.blake2b(told, digest_size=IDENTITY).digest()
+    identity = _identity(cluster, row["topic"], row.get("topic_id", b""))
     return Topic(identity, (0,) * (max(numbers) + 1))
+
+
+def _identity(cluster: str | None, name: str, topic_id: bytes) -> bytes:
+    told = repr((cluster, name, topic_id)).encode()
+    return hashlib.blake2b(told, digest_size=IDENTITY).digest()

@@ -42,6 +42,8 @@ class Bounds(Struct, frozen=True):
     """The offset after the last one that can be read."""
     topic: bytes = b""
     """The topic's identity."""
+    by_name: bytes = b""
+    """What that is where brokers do not tell topics of a name apart."""
     by_lane: bool = False
     """A lane committed the group's offset, and nobody has put the group there on purpose."""
     published: int | None = None

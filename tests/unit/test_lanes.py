@@ -33,7 +33,7 @@ class Broker:
         self.by_lane = True
         self.places = KnownPlaces()
         self.history = 0
-        self.topic = b"first"
+        self.topic, self.by_name = b"first", b"named"
         self.published: list[int] = []
         self.owned = True
         self.left = False
@@ -63,7 +63,8 @@ class Broker:
             raise Unsettled("kafka", "the end of a transaction does not come")
         if self.unanswered:
             raise self.unanswered.pop()
-        return Bounds(self.committed, self.start, self.end, self.topic, self.by_lane)
+        ends = self.start, self.end
+        return Bounds(self.committed, *ends, self.topic, self.by_name, by_lane=self.by_lane)
 
     async def settled(self, partition: Partition) -> None:
         await self.bounds(partition)
@@ -312,19 +313,37 @@ async def test_what_a_lane_has_committed_to_a_topic_of_before_skips_nothing_of_a
     assert "offset_of_another_topic" in [line["event"] for line in lines]
 
 
-@pytest.mark.parametrize("by_lane", [True, False])
-async def test_an_offset_holds_where_only_the_topics_name_for_itself_is_another(
-    by_lane: bool,
+@pytest.mark.parametrize(
+    ("before", "now", "by_lane"),
+    [(b"first", b"second", False), (b"named", b"second", True), (b"first", b"named", True)],
+)
+async def test_an_offset_holds_in_another_topic_where_it_may_be_meant(
+    before: bytes, now: bytes, by_lane: bool
 ) -> None:
-    """The records are the same: its brokers have learned to tell topics apart.  Where an operator put the group it begins anyway."""
+    """An operator has put the group there, or brokers do not tell topics apart, or did not then."""
     broker, taken = Broker(held=25), Taken()
+    broker.topic = before
     async with running(broker, taken):
         await until(lambda: broker.committed == 25)
-    broker.topic, broker.by_lane, broker.history = b"second", by_lane, int(not by_lane)
-    broker.end = 30
+    broker.topic, broker.by_lane, broker.end = now, by_lane, 30
     async with running(broker, taken):
         await until(lambda: broker.committed == 30)
     assert taken.offsets == [*range(30)]
+
+
+async def test_a_lane_that_reads_on_in_another_topic_begins_at_its_beginning() -> None:
+    """Nothing tells it so at once where the other one is as long already; who has died by then knows it too."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken) as lane:
+        await until(lambda: broker.committed == 25)
+        broker.topic, broker.history, broker.end = b"second", 1, 30
+        lane.reads(b"first")
+        lane.feed([record(offset, 1) for offset in range(25, 30)])
+        await until(lambda: broker.committed == 30)
+        lane.reads(b"second")
+        await until(lambda: len(taken.offsets) == 60)
+        await until(lambda: not lane.excused)
+    assert taken.offsets == [*range(30), *range(30)]
 
 
 async def test_a_lane_stops_before_records_that_went_with_the_groups_offset() -> None:

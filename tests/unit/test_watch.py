@@ -28,8 +28,14 @@ class FakeGroup:
     def __init__(self, phase: str = "processing", *, idle: bool = False) -> None:
         state = SimpleNamespace(offset=4, phase=phase)
         self.told: list[int | None] = []
+        self.topics: list[bytes] = []
         lane = SimpleNamespace(
-            partition=HERE, state=state, idle=idle, excused=False, tell=self.told.append
+            partition=HERE,
+            state=state,
+            idle=idle,
+            excused=False,
+            tell=self.told.append,
+            reads=self.topics.append,
         )
         self.lanes: Any = {HERE: lane}
         self.joined = True
@@ -45,6 +51,10 @@ class FakeGroup:
         self.looks += 1
         if self.away:
             raise Retryable("kafka", "no answer")
+
+    async def identities(self) -> dict[str, bytes]:
+        await self.answers()
+        return {HERE.topic: b"topic", "another": b"other"}
 
     async def ends(self, partitions: list[Partition]) -> dict[Partition, int]:
         await self.answers()

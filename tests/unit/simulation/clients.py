@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, RequestTimedOutError
 from processor.io.kafka import Partition, translated
 from processor.io.kafka_committed import Standing
 from processor.io.kafka_sink import START_S, Batches, Outlet
+from processor.io.topic_ids import Identity
 from processor.pure.types import Message, Outcome, Record
 from tests.unit.simulation.broker import Broker
 from tests.unit.simulation.stage import Process, Stage
@@ -81,9 +82,9 @@ class Consumer:
         if partition in self.assigned:
             self._at[partition] = offset
 
-    async def identity(self, topic: str) -> bytes:
+    async def identity(self, topic: str) -> Identity:
         """No topic is created again."""
-        return topic.encode()
+        return Identity(topic.encode(), b"")
 
     async def standing(self, partition: Partition) -> Standing:
         """The group's offset, which lanes alone commit."""
