@@ -58,8 +58,9 @@ class Tokens:
     async def note_use(self) -> None:
         """Writes down which tokens were used since the last call.  Raises `Retryable`."""
         if self._unnoted:
-            prefixes, self._unnoted = self._unnoted, set()
-            await used(self._postgres, list(prefixes))
+            prefixes = list(self._unnoted)
+            await used(self._postgres, prefixes)
+            self._unnoted.difference_update(prefixes)
 
     async def _row(self, token: str, now: int) -> Token | None:
         if len(token) > LONGEST:
