@@ -99,7 +99,7 @@ class Lane:
 
     def reads(self, topic: bytes) -> None:
         """Begins again where its topic is another one by now; what it has of that may be from behind the beginning."""
-        if self._place.topic not in (b"", topic):
+        if rules.wants_records(self.state) and self._place.left(topic):
             self.inbox.clear()
             self.inbox.fail(Retryable("kafka", "the topic was created again"))
 
@@ -149,7 +149,7 @@ class Lane:
         sink = self._shared.open_sink(self.partition, self._source)
         try:
             await sink.start()
-            await self._position(await self._bounds(sink))
+            await self._position(sink, await self._bounds(sink))
             while self.phase() == "ready":
                 await self._batch(sink)
         except Retryable as failure:
@@ -184,9 +184,12 @@ class Lane:
                 await sink.drop()
         return bounds
 
-    async def _position(self, bounds: rules.Bounds) -> None:
+    async def _position(self, sink: Sink, bounds: rules.Bounds) -> None:
         begun = rules.position(self.state, bounds)
         if begun.phase == "ready":
+            # Else whoever begins before the first batch is published would believe the old offset.
+            if bounds.stale:
+                await self._publish(sink, Outcome([], begun.offset))
             await self._place.begin(bounds, begun.offset)
             if begun.offset >= self.state.upto:  # it was committed, and only the answer was lost
                 self._unpublished = False
@@ -220,9 +223,12 @@ class Lane:
         await self._ending.has_come()
         self.state = rules.publish(self.state, outcome.next_offset)
         with telemetry.stage("publish"):
-            await sink.publish(outcome)
+            await self._publish(sink, outcome)
         self.state = rules.commit(self.state)
         self._published(records)
+
+    async def _publish(self, sink: Sink, outcome: Outcome) -> None:
+        await sink.publish(outcome)
         if sink.settles:
             self._ending.begin(self._source.settled(self.partition))
 

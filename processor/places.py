@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from processor.failures import Retryable
 from processor.io.kafka import Partition
 from processor.pure.lane import Bounds
+from processor.pure.position import IDENTITY
 from processor.pure.types import Record
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ class Place(Struct, frozen=True):
     """Everything below `next_offset` is published."""
 
     topic: bytes
-    """The topic's identity."""
+    """The topic's identity, and that of its name; places of before have the former alone."""
     next_offset: int
     last_offset: int | None = None
     """Of the record that was published last; None: it is not known, and the place is not believed."""
@@ -86,15 +87,14 @@ class Own:
             return bounds
         if _of_another_topic(place, bounds):
             log.warning("offset_of_another_topic", committed=bounds.committed)
-            return replace(bounds, committed=None)
+            return replace(bounds, committed=None, stale=True)
         if _lost(place, bounds) or (_beyond(place, bounds) and await self._stands(place, bounds)):
             return replace(bounds, published=place.next_offset)
         return bounds
 
-    @property
-    def topic(self) -> bytes:
-        """The identity of the topic that the lane began in; empty before."""
-        return self._topic
+    def left(self, topic: bytes) -> bool:
+        """Whether that is another topic than the one the lane began in."""
+        return _another(self._topic, topic)
 
     @property
     def doubted(self) -> bool:
@@ -114,7 +114,7 @@ class Own:
     async def begin(self, bounds: Bounds, offset: int) -> None:
         """The lane begins at an offset, before it publishes anything: where somebody put the group back it is not forgotten.  Raises `Retryable`."""
         self._topic, known = bounds.topic, self._known
-        if known is None or known.topic != bounds.topic or known.next_offset > offset:
+        if known is None or not _same(known, bounds) or known.next_offset > offset:
             known = Place(bounds.topic, offset)
         await self._places.take(self._partition, known)
 
@@ -147,24 +147,31 @@ def digest(record: Record) -> bytes:
     return blake2b(told, digest_size=8).digest()
 
 
-def _of_another_topic(place: Place, bounds: Bounds) -> bool:
-    """Whether a lane that began in a topic of before has committed the group's offset: Kafka takes it by the topic's name.
+def _same(place: Place, bounds: Bounds) -> bool:
+    return place.topic in (bounds.topic, bounds.topic[:IDENTITY])
 
-    Brokers that do not tell topics apart, or did not when the lane began, are believed.
-    """
-    unknown = bounds.topic == bounds.by_name or place.topic in (bounds.by_name, DOUBTED.topic)
-    return bounds.by_lane and place.topic != bounds.topic and not unknown
+
+def _another(before: bytes, now: bytes) -> bool:
+    """Whether these are two topics, one after the other under one name; not where brokers do not tell, or did not then."""
+    name = now[IDENTITY:]
+    told_apart = name not in (before[:IDENTITY], now[:IDENTITY])
+    return before != now and before[IDENTITY:] == name and told_apart
+
+
+def _of_another_topic(place: Place, bounds: Bounds) -> bool:
+    """Whether a lane that began in a topic of before has committed the group's offset: Kafka takes it by the topic's name."""
+    return bounds.by_lane and _another(place.topic, bounds.topic)
 
 
 def _lost(place: Place, bounds: Bounds) -> bool:
     """Whether records that no lane has published were removed, and nobody but Postgres knows: the lane then stops."""
-    same = place.topic == bounds.topic
-    return same and bounds.committed is None and place.next_offset < bounds.start
+    forgotten = bounds.committed is None and place.next_offset < bounds.start
+    return forgotten and _same(place, bounds)
 
 
 def _beyond(place: Place, bounds: Bounds) -> bool:
     """Whether lanes came further, in the same topic, than the coordinator says that a lane has come; it may know nothing at all any more."""
-    if place.topic != bounds.topic:
+    if not _same(place, bounds):
         return False
     if bounds.committed is None:
         return place.next_offset > bounds.start

@@ -35,7 +35,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from processor.io.topic_ids import Identity, identified
+from processor.io.topic_ids import identified
 
 Partition: TypeAlias = TopicPartition
 T = TypeVar("T")
@@ -162,8 +162,8 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _RETRY_S)
 
-    async def identity(self, topic: str) -> Identity:
-        """Which topic it is; raises aiokafka's errors."""
+    async def identity(self, topic: str) -> bytes:
+        """Which topic it is, as `identified` says; raises aiokafka's errors."""
         found = await identified(self._client, topic)
         if found is None:
             raise UnknownTopicOrPartitionError(topic)

@@ -138,8 +138,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
                         found.offset,
                         start[partition],
                         end[partition],
-                        topic.topic,
-                        topic.by_name,
+                        topic,
                         by_lane=found.by_lane,
                     )
 
@@ -190,7 +189,7 @@ class Group(ConsumerRebalanceListener, Generic[L]):  # type: ignore[misc]  # aio
         for topic in {partition.topic for partition in self.lanes}:
             async with translated(ANSWER_S):
                 with suppress(UnknownTopicOrPartitionError):
-                    found[topic] = (await self._consumer.identity(topic)).topic
+                    found[topic] = await self._consumer.identity(topic)
         return found
 
     async def position(self, partition: Partition) -> int:

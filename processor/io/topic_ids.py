@@ -21,11 +21,12 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
-from msgspec import Struct
 
 from processor.pure.position import IDENTITY, NO_TOPIC, Topic
 
 _NOT_THERE = 3
+_NO_ID = bytes(16)
+"""As brokers say that have not been told yet to give topics ids."""
 _CREATES_NOTHING = False
 
 
@@ -133,22 +134,15 @@ async def described(client: Any, names: Sequence[str], *, allowed: bool = False)
         )
 
 
-class Identity(Struct, frozen=True):
-    """Which topic has a name."""
+async def identified(client: Any, name: str) -> bytes | None:
+    """Which topic has the name, and then which name of which cluster it is: the same twice where brokers tell no topics apart.
 
-    topic: bytes
-    """The same for as long as the topic is the same one."""
-    by_name: bytes
-    """The same for every topic of the name: all that brokers before 3.1 tell apart."""
-
-
-async def identified(client: Any, name: str) -> Identity | None:
-    """None where no topic has the name; raises aiokafka's errors."""
+    None where there is none; raises aiokafka's errors.
+    """
     answer = await described(client, [name])
     (row,) = answer.to_object()["topics"]
     found = _topic(answer.cluster_id, row)
-    by_name = _identity(answer.cluster_id, name, b"")
-    return None if found is None else Identity(found.identity, by_name)
+    return None if found is None else found.identity + _identity(answer.cluster_id, name, b"")
 
 
 async def look(client: Any, names: Sequence[str]) -> Sequence[Topic]:
@@ -164,7 +158,8 @@ def _topic(cluster: str | None, row: dict[str, Any]) -> Topic | None:
     if row["error_code"] == _NOT_THERE or not row["partitions"]:
         return None
     numbers = {partition["partition"] for partition in row["partitions"]}
-    identity = _identity(cluster, row["topic"], row.get("topic_id", b""))
+    topic_id = row.get("topic_id", b"")
+    identity = _identity(cluster, row["topic"], b"" if topic_id == _NO_ID else topic_id)
     return Topic(identity, (0,) * (max(numbers) + 1))
 
 

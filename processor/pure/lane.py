@@ -41,11 +41,11 @@ class Bounds(Struct, frozen=True):
     end: int
     """The offset after the last one that can be read."""
     topic: bytes = b""
-    """The topic's identity."""
-    by_name: bytes = b""
-    """What that is where brokers do not tell topics of a name apart."""
+    """The topic's identity, and that of its name."""
     by_lane: bool = False
     """A lane committed the group's offset, and nobody has put the group there on purpose."""
+    stale: bool = False
+    """The group's offset is of a topic that is gone; as good as none, it is to be replaced before all else."""
     published: int | None = None
     """Below it lanes have published everything, as is known from elsewhere; None where nothing is known."""
 

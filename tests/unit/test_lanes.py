@@ -21,6 +21,8 @@ from processor.waits import Waits
 from tests.fakes_places import KnownPlaces
 
 HERE = Partition("in", 0)
+FIRST, SECOND = b"first-named-", b"secondnamed-"
+"""A topic of a name, and another one of it."""
 
 
 class Broker:
@@ -33,7 +35,7 @@ class Broker:
         self.by_lane = True
         self.places = KnownPlaces()
         self.history = 0
-        self.topic, self.by_name = b"first", b"named"
+        self.topic = FIRST
         self.published: list[int] = []
         self.owned = True
         self.left = False
@@ -63,8 +65,7 @@ class Broker:
             raise Unsettled("kafka", "the end of a transaction does not come")
         if self.unanswered:
             raise self.unanswered.pop()
-        ends = self.start, self.end
-        return Bounds(self.committed, *ends, self.topic, self.by_name, by_lane=self.by_lane)
+        return Bounds(self.committed, self.start, self.end, self.topic, self.by_lane)
 
     async def settled(self, partition: Partition) -> None:
         await self.bounds(partition)
@@ -305,7 +306,7 @@ async def test_what_a_lane_has_committed_to_a_topic_of_before_skips_nothing_of_a
     broker, taken = Broker(held=25), Taken()
     async with running(broker, taken):
         await until(lambda: broker.committed == 25)
-    broker.topic, broker.history, broker.end = b"second", 1, end
+    broker.topic, broker.history, broker.end = SECOND, 1, end
     with capture_logs() as lines:
         async with running(broker, taken):
             await until(lambda: broker.committed == end)
@@ -313,14 +314,36 @@ async def test_what_a_lane_has_committed_to_a_topic_of_before_skips_nothing_of_a
     assert "offset_of_another_topic" in [line["event"] for line in lines]
 
 
+async def test_an_offset_of_a_topic_of_before_is_not_believed_by_who_comes_next() -> None:
+    """Though a lane has begun in the new one and had nothing to publish."""
+    broker, taken = Broker(held=25), Taken()
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 25)
+    broker.topic, broker.history, broker.end = SECOND, 1, 0
+    async with running(broker, taken) as lane:
+        await until(lambda: lane.idle)
+        lane.reads(SECOND)
+    broker.end = 40
+    async with running(broker, taken):
+        await until(lambda: broker.committed == 40)
+    assert taken.offsets == [*range(25), *range(40)]
+
+
 @pytest.mark.parametrize(
     ("before", "now", "by_lane"),
-    [(b"first", b"second", False), (b"named", b"second", True), (b"first", b"named", True)],
+    [
+        (FIRST, SECOND, False),
+        (b"named-named-", SECOND, True),
+        (FIRST, b"named-named-", True),
+        (FIRST, b"secondother-", True),
+        (b"first-", SECOND, True),
+        (b"first-", FIRST, True),
+    ],
 )
 async def test_an_offset_holds_in_another_topic_where_it_may_be_meant(
     before: bytes, now: bytes, by_lane: bool
 ) -> None:
-    """An operator has put the group there, or brokers do not tell topics apart, or did not then."""
+    """An operator has put the group there, brokers do not tell topics apart or did not then, or it is another cluster that has a copy."""
     broker, taken = Broker(held=25), Taken()
     broker.topic = before
     async with running(broker, taken):
@@ -336,11 +359,11 @@ async def test_a_lane_that_reads_on_in_another_topic_begins_at_its_beginning() -
     broker, taken = Broker(held=25), Taken()
     async with running(broker, taken) as lane:
         await until(lambda: broker.committed == 25)
-        broker.topic, broker.history, broker.end = b"second", 1, 30
-        lane.reads(b"first")
+        broker.topic, broker.history, broker.end = SECOND, 1, 30
+        lane.reads(FIRST)
         lane.feed([record(offset, 1) for offset in range(25, 30)])
         await until(lambda: broker.committed == 30)
-        lane.reads(b"second")
+        lane.reads(SECOND)
         await until(lambda: len(taken.offsets) == 60)
         await until(lambda: not lane.excused)
     assert taken.offsets == [*range(30), *range(30)]

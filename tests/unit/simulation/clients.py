@@ -12,7 +12,6 @@ from aiokafka.errors import KafkaError, RequestTimedOutError
 from processor.io.kafka import Partition, translated
 from processor.io.kafka_committed import Standing
 from processor.io.kafka_sink import START_S, Batches, Outlet
-from processor.io.topic_ids import Identity
 from processor.pure.types import Message, Outcome, Record
 from tests.unit.simulation.broker import Broker
 from tests.unit.simulation.stage import Process, Stage
@@ -82,9 +81,9 @@ class Consumer:
         if partition in self.assigned:
             self._at[partition] = offset
 
-    async def identity(self, topic: str) -> Identity:
+    async def identity(self, topic: str) -> bytes:
         """No topic is created again."""
-        return Identity(topic.encode(), b"")
+        return topic.encode()
 
     async def standing(self, partition: Partition) -> Standing:
         """The group's offset, which lanes alone commit."""

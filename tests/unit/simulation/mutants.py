@@ -210,8 +210,8 @@ MUTANTS: Mapping[str, Callable[[], Parts]] = {
     ),
     "the offset is read before the producer starts": lambda: lanes_with(
         (
-            "            await sink.start()\n            await self._position(await self._bounds(sink))\n",
-            "            await self._position(await self._bounds(sink))\n            await sink.start()\n",
+            "            await sink.start()\n            await self._position(sink, await self._bounds(sink))\n",
+            "            await self._position(sink, await self._bounds(sink))\n            await sink.start()\n",
         )
     ),
     "the offset is committed before the outputs": lambda: Parts(
