@@ -5,9 +5,14 @@ CREATE TABLE move_turns (
     served   timestamptz NOT NULL
 );
 
--- As before (0024_moves.sql), but org units take turns: the one whose moves were looked at longest ago is next.  Before, small moves
--- came first whosever they were, and a large one stood still for as long as others kept merging.  The turn is noted last: whoever
--- serves the same org unit at the same time waits for nothing but the commit.
+-- As before (0006_counts.sql), but the rows of all moves that a call looks at are locked at once, in the order of their ids: of chunks
+-- locked one after the other, a later one may have ids that come before those of an earlier one, and a delete or purge that waits
+-- for the one while it holds the other is a deadlock.  And org units take turns: the one whose moves were looked at longest ago is
+-- next.  Before, small moves came first whosever they were, and a large one stood still for as long as others kept merging.  The turn
+-- is noted last: whoever serves the same org unit at the same time waits for nothing but the commit.
+--
+-- The settings make it look at the rows of its chunks alone, by index, however old the statistics are.  move_chunk stays, for calls
+-- that have begun.
 CREATE OR REPLACE FUNCTION move_events(p_limit bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
