@@ -28,6 +28,7 @@ from processor.pure.types import (
     Root,
     Rules,
     Ruling,
+    VelocityFilter,
 )
 from tests.fakes_rules import NO_RULES, Document, changed
 
@@ -74,6 +75,8 @@ class Database:
     commits: int = 0
     _order: dict[tuple[str, str, str], list[tuple[int, str]]] = field(default_factory=dict)
     """By org unit, type and lead named: the number of each row, and its id."""
+    _with: dict[EventKey, frozenset[str]] = field(default_factory=dict)
+    """Of each row who was one with its lead when it was stored."""
 
     def root(self, org_unit: str, lead_id: str) -> Root:
         """The surviving lead, and its epoch."""
@@ -90,6 +93,21 @@ class Database:
         self.redirects.update({(org_unit, lead): root for lead in gone})
         self.epochs[org_unit, root] = max(self.epochs.values(), default=0) + 1
 
+    def unmerge(self, org_unit: str, target: str, *sources: str) -> None:
+        """Makes roots again of sources that nothing was merged into, each with a new epoch as the target's root has."""
+        root = self.root(org_unit, target).lead_id
+        epoch = max(self.epochs.values(), default=0) + 1
+        for source in sources:
+            del self.redirects[org_unit, source]
+        self.epochs.update(dict.fromkeys([(org_unit, lead) for lead in (root, *sources)], epoch))
+
+    def one_with(self, org_unit: str, lead_id: str) -> frozenset[str]:
+        """The class of a lead as it is now."""
+        root = self.root(org_unit, lead_id).lead_id
+        return frozenset(
+            {root, *(a for (org, a), to in self.redirects.items() if (org, to) == (org_unit, root))}
+        )
+
     def change(self, *documents: Document, org_unit: str = "acme") -> None:
         """Makes the filters of an org unit what these documents say."""
         self.rules = changed(self.rules, self.newest, org_unit, documents)
@@ -104,14 +122,24 @@ class Database:
         if self.rows.setdefault((event.org_unit, event.id), row) is row:
             place = event.org_unit, event.event_type, event.lead_id
             self._order.setdefault(place, []).append((len(self.rows), event.id))
+            together = self.one_with(event.org_unit, event.lead_id)
+            self._with[event.org_unit, event.id] = together
+
+    def older(self, org_unit: str, velocity: VelocityFilter) -> list[tuple[Event, frozenset[str]]]:
+        """The counted rows of a type that a filter is younger than, in processing order, each with who was one with its lead then."""
+        return [
+            (row.event, self._with[key])
+            for key, row in self.rows.items()
+            if key[0] == org_unit
+            and row.event.event_type == velocity.event_type
+            and row.ruling.facts.counted
+            and row.ruling.facts.rules < velocity.revision
+        ]
 
     def members(self, window: WindowKey, event_type: str) -> list[Row]:
         """The counted rows of a window's class, in processing order."""
         unit, lead_id, *_ = window
-        leads = [
-            lead_id,
-            *(lead for (org, lead), to in self.redirects.items() if (org, to) == (unit, lead_id)),
-        ]
+        leads = self.one_with(unit, lead_id)
         found = sorted(n for lead in leads for n in self._order.get((unit, event_type, lead), []))
         rows = [self.rows[unit, event_id] for _, event_id in found]
         return [row for row in rows if row.ruling.facts.counted]

@@ -1,6 +1,6 @@
 """A fake of `processor.ports.Windows`: exact and in memory, over the fake database."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from processor.ports import Reading
@@ -54,6 +54,8 @@ class FakeWindows:
         self._held: dict[WindowKey, Window] = {}
         self._rows: dict[WindowKey, Window] = {}
         """What the rows tell, while one call reads."""
+        self._bursts: dict[tuple[str, int], Mapping[str, str]] = {}
+        """By org unit and filter revision the bursts of the rows that are older, which are no more ever."""
         self._newest: int | None = None
         """The newest event time stored when the cache was born."""
 
@@ -157,21 +159,43 @@ class FakeWindows:
     def _whole(self, key: WindowKey, velocity: VelocityFilter) -> Window:
         """The window as the rows tell: their own facts, and the fold where they are older than the filter."""
         window = Window(NEVER)
+        older = self._older(key[0], velocity) if velocity.keep_first else {}
         for row in self._database.members(key, velocity.event_type):
             event, facts = row.event, row.ruling.facts
-            burst = facts.exceeded.get(velocity.revision)
-            if facts.rules < velocity.revision and velocity.keep_first:
-                burst = _folded(window, event, velocity)
+            burst = facts.exceeded.get(velocity.revision) or older.get(event.id)
             window.add(event.id, event.occurred_at, burst)
         return window
 
+    def _older(self, org_unit: str, velocity: VelocityFilter) -> Mapping[str, str]:
+        """The bursts of rows that the filter is younger than, had it always been there; of those that exceed."""
+        key = org_unit, velocity.revision
+        if key not in self._bursts:
+            self._bursts[key] = folded(self._database.older(org_unit, velocity), velocity)
+        return self._bursts[key]
 
-def _folded(window: Window, event: Event, velocity: VelocityFilter) -> str | None:
-    """The burst of an event had the filter always been there; None where it does not exceed."""
+
+def folded(
+    older: Iterable[tuple[Event, frozenset[str]]], velocity: VelocityFilter
+) -> Mapping[str, str]:
+    """The bursts of those that exceed, each event judged among those of the leads that were one with its own when it was stored."""
+    bursts: dict[str, str] = {}
+    own: dict[str, Window] = {}
+    for event, together in older:
+        windows = [own[lead] for lead in together if lead in own]
+        burst = _judged(windows, event, velocity)
+        own.setdefault(event.lead_id, Window(NEVER)).add(event.id, event.occurred_at, burst)
+        if burst is not None:
+            bursts[event.id] = burst
+    return bursts
+
+
+def _judged(windows: Sequence[Window], event: Event, velocity: VelocityFilter) -> str | None:
+    """The burst of an event among those of these windows; None where it does not exceed."""
     at, width, threshold = event.occurred_at, velocity.window_ms, velocity.threshold
-    if window.count(at, width, threshold) + 1 <= threshold:
+    if sum(window.count(at, width, threshold) for window in windows) + 1 <= threshold:
         return None
-    return window.burst_near(event.id, at, width) or event.id
+    near = (window.burst_near(event.id, at, width) for window in windows)
+    return next((burst for burst in near if burst), event.id)
 
 
 def _key(case: Case, velocity: VelocityFilter) -> WindowKey:

@@ -58,6 +58,8 @@ class Row:
     raw: Raw
     lead_id: str
     """The surviving lead when the row was published."""
+    together: frozenset[str]
+    """All leads that were one with its own then."""
     reason: Reason | None = None
     by: Provenance | None = None
     counted: bool = False
@@ -94,6 +96,10 @@ class Oracle:
         self.leads = Forest()
         self._order, self._max_future_ms, self._derive = order, max_future_ms, derive
         self._by_lead: dict[tuple[str, str], list[Row]] = {}
+        self._by_type: dict[tuple[str, str], list[Row]] = {}
+        """Those that were counted."""
+        self._caught_up: dict[tuple[str, WindowKey], int] = {}
+        """How many of a type each filter has judged."""
         self._merges: set[tuple[str, int, int, int | None]] = set()
 
     def apply(self, document: Mapping[str, Any]) -> None:
@@ -147,17 +153,14 @@ class Oracle:
 
     def _row(self, message: Message, raw: Raw) -> Row:
         root = self.leads.root(raw.org_unit, raw.lead_id)
-        return Row(len(self.rows), message, raw, root)
+        together = frozenset(self.leads.one_with(raw.org_unit, raw.lead_id))
+        return Row(len(self.rows), message, raw, root, together)
 
     def _store(self, row: Row) -> None:
         self.rows[row.raw.org_unit, row.raw.id] = row
         self._by_lead.setdefault((row.raw.org_unit, row.raw.lead_id), []).append(row)
-
-    def _class_rows(self, org_unit: str, lead_id: str) -> list[Row]:
-        """All rows of the leads that are one with a lead, in processing order."""
-        leads = self.leads.one_with(org_unit, lead_id)
-        found = [row for lead in leads for row in self._by_lead.get((org_unit, lead), [])]
-        return found if len(leads) == 1 else sorted(found, key=lambda row: row.seq)
+        if row.counted:
+            self._by_type.setdefault((row.raw.org_unit, row.raw.event_type), []).append(row)
 
     def _judged(self, row: Row) -> Row:
         raw = row.raw
@@ -165,28 +168,33 @@ class Oracle:
         row.counted = self._order == "velocity,metadata" or matched is None
         opinions: list[Opinion] = []
         if row.counted:
-            past = self._past(raw)
             for watching in self.book.watching(raw.org_unit, raw.event_type):
-                self._catch_up(watching, past)
-                opinions.append(opinion(watching, raw.id, raw.at, past))
-                row.facts[watching.window_key] = bursts(opinions[-1], raw.id)
+                self._catch_up(raw.org_unit, watching)
+                opinions.append(self._opinion(watching, row))
         row.reason, row.by = verdict(opinions, matched)
         return row
 
-    def _past(self, raw: Raw) -> list[Row]:
-        return [
-            row
-            for row in self._class_rows(raw.org_unit, raw.lead_id)
-            if row.counted and row.raw.event_type == raw.event_type
+    def _opinion(self, watching: Velocity, row: Row) -> Opinion:
+        """What a filter says of a row among those that were stored before it, of the leads that were one with its own then."""
+        raw = row.raw
+        past = [
+            other
+            for lead in row.together
+            for other in self._by_lead.get((raw.org_unit, lead), [])
+            if other.seq < row.seq and other.counted and other.raw.event_type == raw.event_type
         ]
+        found = opinion(watching, raw.id, raw.at, past)
+        row.facts[watching.window_key] = bursts(found, raw.id)
+        return found
 
-    @staticmethod
-    def _catch_up(watching: Velocity, past: list[Row]) -> None:
-        """S10: a filter the past did not know is folded over it, in processing order."""
-        for n, row in enumerate(past):
+    def _catch_up(self, org_unit: str, watching: Velocity) -> None:
+        """S10: a filter judges what is older as if it had always been there, in processing order."""
+        stored = self._by_type.get((org_unit, watching.event_type), [])
+        key = org_unit, watching.window_key
+        for row in stored[self._caught_up.get(key, 0) :]:
             if watching.window_key not in row.facts:
-                found = opinion(watching, row.raw.id, row.raw.at, past[:n])
-                row.facts[watching.window_key] = bursts(found, row.raw.id)
+                self._opinion(watching, row)
+        self._caught_up[key] = len(stored)
 
     def _merged(self, asked: MergeAsked) -> tuple[bool, dict[str, Any]]:
         root = self.leads.root(asked.org_unit, asked.target)

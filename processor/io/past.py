@@ -1,7 +1,7 @@
 """The past of windows as Postgres remembers it: what Redis is filled from, and what it no longer reaches.
 
 A row remembers what its decision did to windows: whether it was counted, and the burst of each keep-first filter it exceeded.
-Rows older than a filter are folded in processing order, as if the filter had always been there.
+Rows older than a filter are folded in processing order, merges and unmerges between them, as if the filter had always been there.
 """
 
 from bisect import bisect_left
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from processor.failures import Retryable
 from processor.io.postgres import Postgres
-from processor.pure.past import Exceeding, Fold
+from processor.pure.past import Exceeding, Fold, Link
 from processor.pure.types import Event, VelocityFilter
 
 _TOUCHES_A_CALL = 200
@@ -40,6 +40,16 @@ class Contents(Struct, frozen=True):
     members: Sequence[tuple[int, str]]
     """(time, event id)"""
     exceeding: Sequence[Exceeding]
+
+
+class _Kin(Struct, frozen=True):
+    """Raw leads whose rows, and merges and unmerges, tell what exceeds in a window."""
+
+    leads: Sequence[str]
+    """Those that are one now."""
+    ever: Sequence[str]
+    """Those that were ever one with any of them, be it through others."""
+    links: Sequence[Link]
 
 
 class Past:
@@ -164,15 +174,26 @@ class Past:
     async def _fold(self, window: Window, above: int) -> Sequence[Exceeding]:
         """The exceeding events of a keep-first filter among the rows that are older than it: those above a time, and some below."""
         velocity = window.velocity
-        of = window.org_unit, window.lead_id, velocity.event_type
+        kin = await self._kin(window)
+        of = window.org_unit, kin.ever, velocity.event_type
         calm = above, velocity.window_ms, _CALM_WITHIN, velocity.threshold
         begins = await self._postgres.fetchval("past_begins", *of, *calm)
-        fold = Fold(velocity)
+        fold = Fold(velocity, kin.links)
         async for part in self._postgres.stream_by_keys(
             "past_members", *of, velocity.revision, begins
         ):
-            fold.add([(at, event_id) for event_id, at in part])
-        return fold.exceeding
+            fold.add(part)
+        return fold.exceeding(kin.leads)
+
+    async def _kin(self, window: Window) -> "_Kin":
+        """Read before the rows, which were all there when the filter came into force: a merge that is missed here holds the locks of
+        its leads after each of theirs was recorded, so its batch is later than any that is folded.  Where rows stand by then is looked
+        up with them.
+        """
+        if window.epoch == 0:  # it never was in a merge
+            return _Kin([window.lead_id], [window.lead_id], ())
+        rows = await self._postgres.fetch_by_keys("past_links", window.org_unit, window.lead_id)
+        return _Kin(**rows[0])
 
 
 def _reaches_past(velocity: VelocityFilter, above: int) -> bool:

@@ -154,11 +154,37 @@ CROSS JOIN LATERAL (
     WHERE u.id IS NOT NULL
 ) m
 
+-- name: past_links
+-- Who a lead is one with (`leads`), who was ever one with any of them, be it through others (`ever`), and the merges and unmerges of
+-- all these in the order of their batches: [batch, [roots joined], survivor], or [batch, [leads made roots again], null].
+WITH RECURSIVE ever (lead) AS (
+    SELECT lead COLLATE "C" FROM unnest(lead_class($1, $2)) AS lead
+    UNION
+    SELECT near.lead FROM ever
+    CROSS JOIN LATERAL (
+        SELECT e.target_lead AS lead FROM merge_edges e WHERE e.org_unit = $1 AND e.source_lead = ever.lead
+        UNION ALL
+        SELECT e.source_lead FROM merge_edges e WHERE e.org_unit = $1 AND e.target_lead = ever.lead
+    ) near
+), edges AS MATERIALIZED (
+    SELECT e.* FROM ever JOIN merge_edges e ON e.org_unit = $1 AND e.source_lead = ever.lead
+), links AS (
+    SELECT merge_id AS id, jsonb_agg(source_lead) AS roots, min(target_lead) AS survivor FROM edges GROUP BY merge_id
+    UNION ALL
+    SELECT removed_by, jsonb_agg(source_lead), NULL FROM edges WHERE removed_by IS NOT NULL GROUP BY removed_by
+)
+SELECT lead_class($1, $2) AS leads, ARRAY(SELECT lead FROM ever) AS ever, (
+    SELECT coalesce(jsonb_agg(jsonb_build_array(m.batch, l.roots, l.survivor) ORDER BY m.batch), '[]')
+    FROM links l JOIN merges m ON m.id = l.id
+) AS links
+
 -- name: past_begins
--- The time from which the members of a lead's windows have to be folded to know which exceed above a time: null, from the first
+-- The time from which the members of windows of some leads have to be folded to know which exceed above a time: null, from the first
 -- one on.  A slice that has no more than `threshold` members together with the one before it holds no exceeding event, whatever
--- the order they came in, so bursts beyond it are others.  It is looked for among the $6 rows that are nearest.
-SELECT max(calm.start) AS begins FROM (
+-- the order they came in and whoever of the leads was one with whom, so bursts beyond it are others.  It is looked for among the $6
+-- rows that are nearest.
+SELECT max(calm.start) AS begins FROM (SELECT raw_places($1, $2::text[]) AS places OFFSET 0) p
+CROSS JOIN LATERAL (
     WITH RECURSIVE slices (start, rows, before, seen) AS (
         SELECT slice_of($4::bigint, $5::bigint) - $5::bigint, NULL::bigint, NULL::bigint, 0::bigint
         UNION ALL
@@ -166,7 +192,7 @@ SELECT max(calm.start) AS begins FROM (
         FROM slices r
         CROSS JOIN LATERAL (
             SELECT count(*) AS rows FROM (
-                SELECT FROM (SELECT DISTINCT unnest(lead_places($1, lead_class($1, $2))) AS place) d
+                SELECT FROM unnest(p.places) AS place
                 CROSS JOIN LATERAL (
                     SELECT FROM events e
                     WHERE e.org_unit = $1 AND e.lead_id = place AND e.event_type = $3
@@ -180,17 +206,18 @@ SELECT max(calm.start) AS begins FROM (
     )
     SELECT start + $5::bigint * 2 AS start FROM slices WHERE rows + before <= $7::bigint
 ) calm
+
 -- name: past_members
--- The members of a lead's windows that were judged before a filter revision existed, from a time on (null: all), in processing
+-- The members of windows of some leads that were judged before a filter revision existed, from a time on (null: all), in processing
 -- order.
-SELECT o.id, event_ms(o.occurred_at) AS at
-FROM (SELECT lead_class($1, $2) AS leads OFFSET 0) c
-CROSS JOIN LATERAL (SELECT DISTINCT unnest(lead_places($1, c.leads)) AS place) d
+SELECT event_ms(o.occurred_at) AS at, o.id, o.raw, o.batch
+FROM (SELECT raw_places($1, $2::text[]) AS places OFFSET 0) p
+CROSS JOIN LATERAL unnest(p.places) AS place
 CROSS JOIN LATERAL (
-    SELECT e.id, e.occurred_at, e.batch, e.source_offset FROM events e
+    SELECT e.id, e.occurred_at, e.batch, e.source_offset, coalesce(e.original_lead_id, e.lead_id) AS raw FROM events e
     WHERE e.org_unit = $1 AND e.lead_id = place AND e.event_type = $3 AND e.counted AND e.rules < $4
         AND e.occurred_at >= coalesce(ms_event($5::bigint), '-infinity')
-        AND coalesce(e.original_lead_id, e.lead_id) = ANY (c.leads)
+        AND coalesce(e.original_lead_id, e.lead_id) = ANY ($2::text[])
     ORDER BY e.occurred_at
 ) o
 ORDER BY o.batch, o.source_offset

@@ -1,9 +1,10 @@
 """What the decision path is tested on: the same world of fakes, or of Postgres and Redis."""
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import orjson
@@ -12,7 +13,7 @@ import redis.asyncio
 from msgspec import Struct
 
 from processor.embedded import Stack
-from processor.io import filters
+from processor.io import filters, merges
 from processor.io.past import Contents, Past, Window
 from processor.io.postgres import Postgres
 from processor.io.redis import Server
@@ -25,12 +26,13 @@ from processor.ports import Events as EventsPort
 from processor.ports import Rulebook as RulebookPort
 from processor.ports import Windows as WindowsPort
 from processor.pure.triage import triage
-from processor.pure.types import Case, Event, Root, Ruling, Seen
+from processor.pure.types import Case, Event, MergeCommand, Root, Ruling, Seen
 from processor.pure.velocity import decide
 from tests import harness
 from tests.contract.filter_world import file
 from tests.fakes import Database, FakeEvents, FakeRulebook
 from tests.fakes_windows import FakeWindows
+from tests.unit.merge_records import NoRecord
 
 ORG = "acme"
 LONG_AGO = 1_600_000_000_000
@@ -39,7 +41,10 @@ NOW = time.time_ns() // 1_000_000
 """The servers' clock, more or less."""
 DAY = 24 * 3600 * 1000
 
-_TABLES = ("events", "lanes", "filters", "filter_versions", "lead_redirects", "lead_epochs")
+_TABLES = (
+    *("events", "lanes", "filters", "filter_versions", "lead_redirects", "lead_epochs"),
+    *("lead_moves", "merge_edges", "merges"),
+)
 _EMPTY = (
     "".join(f"DELETE FROM {table};" for table in _TABLES) + "UPDATE rule_state SET revision = 1"
 )
@@ -75,7 +80,11 @@ class World:
         raise NotImplementedError
 
     async def merge(self, target: str, *sources: str) -> None:
-        """Redirects leads, none of them merged before, and gives the target a new epoch; rows are not moved."""
+        """Redirects leads and gives the target a new epoch; rows are not moved."""
+        raise NotImplementedError
+
+    async def unmerge(self, target: str, *sources: str) -> None:
+        """Takes back merges of sources that nothing was merged into; rows are not moved."""
         raise NotImplementedError
 
     async def root(self, org_unit: str, lead_id: str) -> Root:
@@ -83,7 +92,7 @@ class World:
         raise NotImplementedError
 
     async def stored(self) -> dict[EventKey, str | None]:
-        """The reasons of all rows."""
+        """The reasons of all rows but those of merges."""
         raise NotImplementedError
 
     async def delete(self, event_id: str) -> None:
@@ -160,6 +169,9 @@ class FakeWorld(World):
     async def merge(self, target: str, *sources: str) -> None:
         self.database.merge(ORG, target, *sources)
 
+    async def unmerge(self, target: str, *sources: str) -> None:
+        self.database.unmerge(ORG, target, *sources)
+
     async def root(self, org_unit: str, lead_id: str) -> Root:
         return self.database.root(org_unit, lead_id)
 
@@ -227,16 +239,18 @@ class RealWorld(World):
         await self.server.client.each("FLUSHDB")
 
     async def merge(self, target: str, *sources: str) -> None:
-        insert = "INSERT INTO lead_redirects VALUES ($1, $2, $3)"
-        await self.connection.executemany(insert, [(ORG, source, target) for source in sources])
-        log = """INSERT INTO merges (org_unit, message_id, kind, target_lead_id, source_lead_ids, survivor_lead_id,
-            merged_lead_ids, batch, committed_at) VALUES ($1, gen_random_uuid(), 'merge', $2, $3, $2, $3, 0, now()) RETURNING id"""
-        epoch = await self.connection.fetchval(log, ORG, target, sources)
-        bump = """INSERT INTO lead_epochs VALUES ($1, $2, $3)
-            ON CONFLICT (org_unit, lead_id) DO UPDATE SET epoch = excluded.epoch"""
-        await self.connection.execute(bump, ORG, target, epoch)
-        ask = "INSERT INTO lead_moves (org_unit, from_lead, merge_id) VALUES ($1, $2, $3)"
-        await self.connection.executemany(ask, [(ORG, source, epoch) for source in sources])
+        await self._link("merge", target, sources)
+
+    async def unmerge(self, target: str, *sources: str) -> None:
+        await self._link("unmerge", target, sources)
+
+    async def _link(
+        self, kind: Literal["merge", "unmerge"], target: str, sources: tuple[str, ...]
+    ) -> None:
+        self.offset += 1
+        record, message = NoRecord(offset=self.offset), secrets.token_hex(8)
+        command = MergeCommand(record, message, ORG, target, sources, None, kind, LONG_AGO)
+        await merges.apply(self.postgres, command)
 
     async def root(self, org_unit: str, lead_id: str) -> Root:
         row = await self.connection.fetchrow(
@@ -250,7 +264,9 @@ class RealWorld(World):
         return Root(row[0], row[1])
 
     async def stored(self) -> dict[EventKey, str | None]:
-        rows = await self.connection.fetch("SELECT org_unit, id, suppression_reason FROM events")
+        rows = await self.connection.fetch(
+            "SELECT org_unit, id, suppression_reason FROM events WHERE event_type NOT LIKE 'Lead %'"
+        )
         return {(row[0], row[1]): row[2] for row in rows}
 
     async def delete(self, event_id: str) -> None:

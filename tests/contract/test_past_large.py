@@ -161,8 +161,8 @@ async def test_what_is_older_than_a_filter_is_folded_from_the_end_of_a_burst_on_
     """A calm stretch divides bursts, whatever came before it."""
     one = velocity(threshold, window_ms, newest(rows))
     fold = Fold(one)
-    fold.add([(row[4], row[0]) for row in members_of(rows)])
+    fold.add([(row[4], row[0], "ld", row[5]) for row in members_of(rows)])
     (held,) = await built(past, [one], newest(rows))
-    folded = {fact for fact in fold.exceeding if fact[0] > held.floor}
+    folded = {fact for fact in fold.exceeding(["ld"]) if fact[0] > held.floor}
     by_rows = {row[0] for row in rows if row[7]}
     assert {fact for fact in held.exceeding if fact[1] not in by_rows or fact in folded} == folded

@@ -17,8 +17,8 @@ SELECT 'acme', 'evt-' || n, 'ld', 'Page View', '{}', now(), now(), 'events.raw',
 ARGUMENTS = {
     "window_members": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]", "bigint", "bigint"],
     "window_exceeding": ["text[]"] * 3 + ["bigint[]"] * 2 + ["text[]"],
-    "past_begins": ["text"] * 3 + ["bigint"] * 4,
-    "past_members": ["text"] * 3 + ["bigint"] * 2,
+    "past_begins": ["text", "text[]", "text"] + ["bigint"] * 4,
+    "past_members": ["text", "text[]", "text"] + ["bigint"] * 2,
     "seen_in_store": ["text[]"] * 3 + ["bigint[]"] * 2 + ["integer[]"] + ["text[]"] * 4,
 }
 A_VALUE = {"text[]": "'{x}'", "bigint[]": "'{1}'", "integer[]": "'{1}'", "text": "'x'", "bigint": "1"}  # fmt: skip

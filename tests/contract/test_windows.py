@@ -1,6 +1,6 @@
 """What windows say of the committed past, over the fake and over Redis, one server or a cluster, with Postgres behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -273,6 +273,43 @@ async def test_redelivered_rows_older_than_a_filter_keep_its_past(world: World) 
     reading = await world.windows.read(cases)
     await world.windows.write(reading, [ruling.facts for ruling in rulings])
     assert await world.process(world.event("next", LONG_AGO + 5)) == ["inorganic_grouped"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "lead", "burst"),
+    [
+        ("a1 b1 filter merge", "A", None),
+        ("a1 b1 merge filter", "A", None),
+        ("merge a1 b1 filter", "A", "b1"),
+        ("merge a1 b1 filter unmerge", "B", "b1"),
+        ("merge a1 b1 filter unmerge", "A", None),
+        ("merge a1 b1 unmerge filter", "B", "b1"),
+        ("a1 merge b1 unmerge merge filter", "A", "b1"),
+        ("merge unmerge a1 b1 merge filter", "A", None),
+        ("merge a1 unmerge b1 filter merge", "A", None),
+    ],
+)
+async def test_what_is_older_than_a_filter_is_judged_among_the_leads_that_were_one_when_it_came(
+    world: World, steps: str, lead: str, burst: str | None, late: bool
+) -> None:
+    """Whenever leads were merged or parted, and the filter made: verdicts are never revised, nor are those that it would have given."""
+    if late:
+        for other in "AB":
+            await world.process(world.event(f"new-{other}", LONG_AGO + 9 * LATENESS, lead_id=other))
+    happen: dict[str, Callable[[], Awaitable[object]]] = {
+        "a1": lambda: world.process(world.event("a1")),
+        "b1": lambda: world.process(world.event("b1", LONG_AGO + W // 2, lead_id="B")),
+        "filter": lambda: world.filters(watching(threshold=1, keep_first=True)),
+        "merge": lambda: world.merge("A", "B"),
+        "unmerge": lambda: world.unmerge("A", "B"),
+    }
+    for step in steps.split():
+        await happen[step]()
+    probes = [world.event(f"probe{n}", LONG_AGO + W - 1, lead_id=lead) for n in range(3)]
+    newest = world.event("newest", LONG_AGO + 9 * LATENESS + 1, lead_id=lead)
+    *_, seen = await world.read(*([newest] if late else []), *probes)
+    assert (seen.from_store, seen.burst_id) == (late, burst)
 
 
 @pytest.mark.parametrize("at", [LONG_AGO, NOW])

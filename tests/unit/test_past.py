@@ -1,14 +1,33 @@
 """The fold over what is older than a filter, against one that forgets nothing."""
 
+from collections import Counter
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.pure.past import Exceeding, Fold
+from processor.pure.past import Exceeding, Fold, Link, Member
 from processor.pure.types import VelocityFilter
+
+Step: TypeAlias = tuple[str, str, str, int]
+"""An event of a lead at a time, or a merge of a lead into another one, or that a lead becomes a root again."""
+LEADS = "ABCDE"
 
 TIMES = st.lists(st.integers(-40, 400), max_size=60)
 WIDTHS = st.integers(1, 60)
 THRESHOLDS = st.integers(0, 4)
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(
+        st.sampled_from(("event", "event", "event", "merge", "part")),
+        st.sampled_from(LEADS),
+        st.sampled_from(LEADS),
+        st.integers(0, 60),
+    ),
+    max_size=40,
+)
 
 
 def keep_first(threshold: int, width: int) -> VelocityFilter:
@@ -30,10 +49,10 @@ def whole_fold(times: list[int], threshold: int, width: int) -> list[Exceeding]:
 def folded(times: list[int], threshold: int, width: int, part: int = 7) -> list[Exceeding]:
     """What the product folds, part by part."""
     fold = Fold(keep_first(threshold, width))
-    events = [(at, f"e{n:03}") for n, at in enumerate(times)]
+    events = [(at, f"e{n:03}", "A", n) for n, at in enumerate(times)]
     for first in range(0, len(events), part):
         fold.add(events[first : first + part])
-    return list(fold.exceeding)
+    return list(fold.exceeding("A"))
 
 
 def ends(times: list[int], width: int) -> list[int]:
@@ -76,3 +95,107 @@ def test_an_event_is_near_to_what_is_remembered_when_it_is_near_to_anything(
     for at in range(-100, 460):
         near = any(abs(other - at) < width for other in whole)
         assert near == any(abs(other - at) < width for other in held)
+
+
+@dataclass
+class History:
+    """What happened to leads, each step in a batch of its own, and what of it exceeds where the filter was there all the time."""
+
+    velocity: VelocityFilter
+    above: dict[str, str] = field(default_factory=dict)
+    members: list[Member] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    bursts: dict[str, Set[str]] = field(default_factory=dict)
+    """Of each event that exceeded those it may belong to."""
+
+    def root(self, lead: str) -> str:
+        """Who it was joined to, and so on."""
+        return self.root(self.above[lead]) if lead in self.above else lead
+
+    def one_with(self, lead: str) -> str:
+        """All leads that have its root."""
+        return "".join(other for other in LEADS if self.root(other) == self.root(lead))
+
+    def happen(self, steps: Iterable[Step]) -> None:
+        """All of these, in order."""
+        for kind, lead, other, at in steps:
+            batch = len(self.members) + len(self.links)
+            if kind == "event":
+                self._judge(at, lead)
+                self.members.append((at, f"e{batch:02}", lead, batch))
+            elif kind == "part" and lead in self.above:
+                del self.above[lead]
+                self.links.append((batch, [lead], None))
+            elif kind == "merge" and self.root(lead) != self.root(other):
+                root, survivor = self.root(lead), self.root(other)
+                self.above[root] = survivor
+                self.links.append((batch, [root], survivor))
+
+    def _judge(self, at: int, lead: str) -> None:
+        width, event_id = self.velocity.window_ms, f"e{len(self.members) + len(self.links):02}"
+        past = [member for member in self.members if member[2] in self.one_with(lead)]
+        if 1 + sum(at - width < other <= at for other, *_ in past) > self.velocity.threshold:
+            near = [i for other, i, *_ in past if abs(other - at) < width]
+            joined = {burst for i in near for burst in self.bursts.get(i, ())}
+            self.bursts[event_id] = joined or {event_id}
+
+    def folded(self, lead: str, part: int = 5) -> list[Exceeding]:
+        """What the product makes of it for who a lead is one with in the end."""
+        fold = Fold(self.velocity, self.links)
+        for first in range(0, len(self.members), part):
+            fold.add(self.members[first : first + part])
+        return list(fold.exceeding(self.one_with(lead)))
+
+
+@given(STEPS, STEPS, st.integers(0, 3), st.integers(1, 20), st.sampled_from(LEADS))
+def test_events_are_judged_among_the_leads_that_were_one_with_their_own_when_they_came(
+    steps: list[Step], later: list[Step], threshold: int, width: int, lead: str
+) -> None:
+    """And those are remembered that leads which are one in the end bring with them: an event is near to one when it is near to any."""
+    history = History(keep_first(threshold, width))
+    history.happen(steps)
+    history.happen(step for step in later if step[0] != "event")
+    held = history.folded(lead)
+    assert all(burst in history.bursts[event_id] for _, event_id, burst in held)
+    mine = [m for m in history.members if m[2] in history.one_with(lead) and m[1] in history.bursts]
+    for at in range(-30, 100):
+        near = any(abs(other - at) < width for other, *_ in mine)
+        assert near == any(abs(other - at) < width for other, *_ in held)
+    assert max(Counter(at // width for at, *_ in held).values(), default=0) <= 2
+    assert held == sorted(held)
+
+
+@pytest.mark.parametrize(
+    ("steps", "lead", "held"),
+    [
+        ([("event", "A", "", 0), ("event", "B", "", 5), ("merge", "B", "A", 0)], "A", []),
+        ([("merge", "B", "A", 0), ("event", "A", "", 0), ("event", "B", "", 5)], "A", ["e02"]),
+        (
+            [
+                ("merge", "B", "A", 0),
+                ("event", "A", "", 0),
+                ("event", "B", "", 5),
+                ("part", "B", "", 0),
+            ],
+            "B",
+            ["e02"],
+        ),
+    ],
+)
+def test_a_merge_makes_nothing_exceed_that_came_before_it_and_an_unmerge_takes_nothing_back(
+    steps: list[Step], lead: str, held: list[str]
+) -> None:
+    """A verdict is never revised."""
+    history = History(keep_first(1, 10))
+    history.happen(steps)
+    assert [event_id for _, event_id, _ in history.folded(lead)] == held
+
+
+def test_leads_that_are_joined_to_another_one_by_one_all_count() -> None:
+    """Whoever of them has more events, and wherever these lie."""
+    history = History(keep_first(5, 1_000))
+    for lead, other in zip("BCDE", "AAAA", strict=True):
+        history.happen([("event", lead, "", 100 * n % 700) for n in range(2)])
+        history.happen([("event", "A", "", 10), ("merge", lead, other, 0)])
+    history.happen([("event", "E", "", 700)])
+    assert [event_id for _, event_id, _ in history.folded("A")] == sorted(history.bursts)

@@ -7,7 +7,7 @@ from processor.io import kafka_sink
 from processor.ports import Answer, EventKey, KnownIds, Reading
 from processor.pure.types import Case, Facts, MergeCommand, Root, Ruling, VelocityFilter
 from tests.fakes import NEVER, FakeEvents, Row, WindowKey
-from tests.fakes_windows import FakeWindows, Window
+from tests.fakes_windows import FakeWindows, Window, folded
 from tests.unit.simulation.patching import (
     deciding,
     group_with,
@@ -63,6 +63,17 @@ class NoPast(FakeWindows):
         own = {row.event.id for row in stored if velocity.revision in row.ruling.facts.exceeded}
         window.exceeding = {i: x for i, x in window.exceeding.items() if i in own}
         return window
+
+
+class PastOfNow(FakeWindows):
+    """What is older than a filter is judged among those who are one now."""
+
+    def _older(self, org_unit: str, velocity: VelocityFilter) -> Mapping[str, str]:
+        database = self._database
+        older = [event for event, _ in database.older(org_unit, velocity)]
+        return folded(
+            [(event, database.one_with(org_unit, event.lead_id)) for event in older], velocity
+        )
 
 
 class OneEpoch(FakeWindows):
@@ -167,6 +178,7 @@ MUTANTS: Mapping[str, Callable[[], Parts]] = {
     "windows of new filters are empty": lambda: Parts(windows=TrustOldFilters),
     "the floor is ignored": lambda: Parts(windows=NoFloor),
     "new filters have no past": lambda: Parts(windows=NoPast),
+    "what is older than a filter is judged by who is one now": lambda: Parts(windows=PastOfNow),
     "windows go on over a merge": lambda: Parts(windows=OneEpoch),
     "facts are recomputed": lambda: Parts(events=Recomputed),
     "another body leaves a trace": lambda: Parts(events=OtherBodiesCount),

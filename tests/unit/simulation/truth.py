@@ -1,6 +1,6 @@
 """What verdicts must be, event by event in the order they were committed: nothing is forgotten, everything is looked at."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,14 +42,11 @@ class Fold:
             return Judged("inorganic", velocity.id, count)
         return Judged("inorganic_grouped" if near else None, velocity.id, count, near)
 
-    def recall(self, member: "Member") -> None:
-        """An event of the past."""
-        if member.rules < self.velocity.revision:
-            self.add(member.event_id, member.at)
-            return
-        self.times.append(member.at)
-        if bursts := member.exceeding.get(self.velocity.revision):
-            self.exceeding.append((member.at, bursts))
+    def recall(self, at: int, bursts: frozenset[str] | None) -> None:
+        """An event of the past, and the bursts it may belong to; None where it did not exceed."""
+        self.times.append(at)
+        if bursts is not None:
+            self.exceeding.append((at, bursts))
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,10 @@ class Member:
     number: int
     event_id: str
     at: int
+    lead: str
+    """The one that was named."""
+    together: frozenset[str]
+    """Who was one with it."""
     rules: int
     exceeding: Mapping[int, frozenset[str]]
     """By filter revision: the bursts it may belong to."""
@@ -74,6 +75,8 @@ class Truth:
         self._past: dict[str, list[Member]] = {}
         """By the lead that was named."""
         self._folds: dict[tuple[str, int], Fold] = {}
+        self._older: dict[int, Mapping[int, frozenset[str]]] = {}
+        """By filter revision."""
 
     def judge(self, event: Event, lead_id: str, rules: Rules) -> None:
         """One more event of a surviving lead, under the rules in force."""
@@ -85,8 +88,9 @@ class Truth:
             said += [fold.add(event.id, event.occurred_at) for fold in watching]
             exceeding = {f.velocity.revision: f.last for f in watching if f.last is not None}
             past = self._past.setdefault(event.lead_id, [])
-            number = len(self.judged)
-            past.append(Member(number, event.id, event.occurred_at, rules.revision, exceeding))
+            who = event.lead_id, self._together(lead_id)
+            what = event.id, event.occurred_at, *who, rules.revision, exceeding
+            past.append(Member(len(self.judged), *what))
         said += [Judged("metadata_filter", a.id) for a in matched]
         self.judged[event.id] = strongest(said)
 
@@ -101,11 +105,37 @@ class Truth:
         key = lead_id, velocity.revision
         if key not in self._folds:
             self._folds[key] = fold = Fold(velocity)
-            leads = {lead_id, *self._classes.get(lead_id, ())}
-            members = [member for lead in leads for member in self._past.get(lead, ())]
-            for member in sorted(members, key=lambda member: member.number):
-                fold.recall(member)
+            older = self._bursts_older(velocity)
+            for member in self._members(self._together(lead_id)):
+                if member.rules < velocity.revision:
+                    fold.recall(member.at, older.get(member.number))
+                else:
+                    fold.recall(member.at, member.exceeding.get(velocity.revision))
         return self._folds[key]
+
+    def _bursts_older(self, velocity: VelocityFilter) -> Mapping[int, frozenset[str]]:
+        """By the numbers of what is older than a filter the bursts it may belong to: each judged among those who were one with it."""
+        if velocity.revision not in self._older:
+            bursts: dict[int, frozenset[str]] = {}
+            older = [m for m in self._members(self._past) if m.rules < velocity.revision]
+            for n, member in enumerate(older):
+                fold = Fold(velocity)
+                for other in older[:n]:
+                    if other.lead in member.together:
+                        fold.recall(other.at, bursts.get(other.number))
+                fold.add(member.event_id, member.at)
+                if fold.last is not None:
+                    bursts[member.number] = fold.last
+            self._older[velocity.revision] = bursts
+        return self._older[velocity.revision]
+
+    def _together(self, lead_id: str) -> frozenset[str]:
+        return frozenset({lead_id, *self._classes.get(lead_id, ())})
+
+    def _members(self, leads: Iterable[str]) -> list[Member]:
+        """In the order they were committed."""
+        found = [member for lead in leads for member in self._past.get(lead, ())]
+        return sorted(found, key=lambda member: member.number)
 
 
 def strongest(said: Sequence[Judged]) -> Judged:
