@@ -167,7 +167,8 @@ WITH RECURSIVE ever (lead) AS (
         SELECT e.source_lead FROM merge_edges e WHERE e.org_unit = $1 AND e.target_lead = ever.lead
     ) near
 ), edges AS MATERIALIZED (
-    SELECT e.* FROM ever JOIN merge_edges e ON e.org_unit = $1 AND e.source_lead = ever.lead
+    SELECT e.* FROM ever
+    CROSS JOIN LATERAL (SELECT * FROM merge_edges e WHERE e.org_unit = $1 AND e.source_lead = ever.lead OFFSET 0) e
 ), links AS (
     SELECT merge_id AS id, jsonb_agg(source_lead) AS roots, min(target_lead) AS survivor FROM edges GROUP BY merge_id
     UNION ALL

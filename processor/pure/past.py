@@ -73,9 +73,6 @@ class Fold:
             self._roots[lead] = root
         return root
 
-    def _alone(self, root: str) -> bool:
-        return root in self._own and root not in self._united
-
     def _link(self, batch: int) -> None:
         """What was merged and unmerged before a batch is so from now on."""
         while self._linked < len(self._links) and self._links[self._linked][0] < batch:
@@ -89,7 +86,7 @@ class Fold:
     def _join(self, roots: Sequence[str], survivor: str) -> None:
         """The largest takes the others in, so that a lead to which others are joined one by one is not gone through each time."""
         joined = (*roots, survivor)
-        alone = [self._own[root] for root in joined if self._alone(root)]
+        alone = [self._own[r] for r in joined if r in self._own and r not in self._united]
         united = [self._united.pop(root) for root in joined if root in self._united]
         largest = max(united, key=_Events.size, default=_Events(self._width))
         largest.take([*alone, *(events for events in united if events is not largest)])
@@ -98,7 +95,7 @@ class Fold:
         self._roots.clear()
 
     def _part(self, roots: Sequence[str]) -> None:
-        """What nobody knows any more of leads that were one is made of them anew."""
+        """Of leads that were one nobody knows what belongs to which part: it is made anew of what each has."""
         touched = {*roots, *map(self._root, roots)}
         for root in roots:
             self._above.pop(root, None)
@@ -154,7 +151,8 @@ class _Events:
     def take(self, others: Sequence["_Events"]) -> None:
         """What others have is had too."""
         times = array("q", sorted(chain.from_iterable(other.times for other in others)))
-        self.times = _merged(*sorted((self.times, times), key=len))
+        if times:
+            self.times = _merged(*sorted((self.times, times), key=len))
         for other in others:
             self.keep_all(other)
 

@@ -22,9 +22,9 @@ THRESHOLDS = st.integers(0, 4)
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
     st.tuples(
         st.sampled_from(("event", "event", "event", "merge", "part")),
-        st.sampled_from(LEADS),
-        st.sampled_from(LEADS),
-        st.integers(0, 60),
+        st.sampled_from(LEADS[:3]),
+        st.sampled_from(LEADS[:3]),
+        st.integers(0, 40),
     ),
     max_size=40,
 )
@@ -147,7 +147,7 @@ class History:
         return list(fold.exceeding(self.one_with(lead)))
 
 
-@given(STEPS, STEPS, st.integers(0, 3), st.integers(1, 20), st.sampled_from(LEADS))
+@given(STEPS, STEPS, st.integers(0, 3), st.integers(1, 20), st.sampled_from(LEADS[:3]))
 def test_events_are_judged_among_the_leads_that_were_one_with_their_own_when_they_came(
     steps: list[Step], later: list[Step], threshold: int, width: int, lead: str
 ) -> None:
@@ -180,12 +180,22 @@ def test_events_are_judged_among_the_leads_that_were_one_with_their_own_when_the
             "B",
             ["e02"],
         ),
+        (
+            [
+                ("merge", "B", "A", 0),
+                ("event", "B", "", 0),
+                ("part", "B", "", 0),
+                ("event", "A", "", 5),
+            ],
+            "A",
+            [],
+        ),
     ],
 )
 def test_a_merge_makes_nothing_exceed_that_came_before_it_and_an_unmerge_takes_nothing_back(
     steps: list[Step], lead: str, held: list[str]
 ) -> None:
-    """A verdict is never revised."""
+    """A verdict is never revised; what comes later is judged among those who are one by then."""
     history = History(keep_first(1, 10))
     history.happen(steps)
     assert [event_id for _, event_id, _ in history.folded(lead)] == held

@@ -7,8 +7,9 @@ CREATE INDEX merge_edges_by_target ON merge_edges (org_unit, target_lead);
 CREATE FUNCTION raw_places(org text, leads text[]) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT ARRAY(
         SELECT DISTINCT unnest(lead_places(org, ARRAY[root])) FROM (
-            SELECT DISTINCT coalesce(r.to_lead, lead) AS root
-            FROM unnest(leads) AS lead LEFT JOIN lead_redirects r ON r.org_unit = org AND r.from_lead = lead
+            SELECT DISTINCT coalesce((
+                SELECT r.to_lead FROM lead_redirects r WHERE r.org_unit = org AND r.from_lead = lead), lead) AS root
+            FROM unnest(leads) AS lead
         ) x
     )
 $$;
