@@ -24,7 +24,7 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
         st.sampled_from(("event", "event", "event", "merge", "part")),
         st.sampled_from(LEADS[:3]),
         st.sampled_from(LEADS[:3]),
-        st.integers(0, 40),
+        st.integers(0, 25),
     ),
     max_size=40,
 )
@@ -186,9 +186,20 @@ def test_events_are_judged_among_the_leads_that_were_one_with_their_own_when_the
                 ("event", "B", "", 0),
                 ("part", "B", "", 0),
                 ("event", "A", "", 5),
+                ("event", "B", "", 5),
             ],
             "A",
             [],
+        ),
+        (
+            [
+                ("merge", "B", "A", 0),
+                ("event", "B", "", 0),
+                ("part", "B", "", 0),
+                ("event", "B", "", 5),
+            ],
+            "B",
+            ["e03"],
         ),
     ],
 )
