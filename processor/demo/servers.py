@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -15,7 +14,7 @@ from time import monotonic
 import psutil
 
 from processor.embedded import Stack
-from processor.embedded.processes import alive, send
+from processor.embedded.processes import alive, cut_off, kill_children
 from processor.embedded.stack import VARIABLES
 
 KILL_AFTER_S = 2.0
@@ -66,18 +65,15 @@ class Servers:
 
         A start that is under way is cut off, and what does not end by itself within `KILL_AFTER_S` is killed.
         """
-        deadline = monotonic() + GIVE_UP_AFTER_S
-        while self._thread.is_alive() and monotonic() < deadline:
-            _kill()  # also what prepares a server
-            self._thread.join(0.05)
-        killing = Timer(KILL_AFTER_S, _kill)
+        ended = cut_off(self._thread, GIVE_UP_AFTER_S)
+        killing = Timer(KILL_AFTER_S, kill_children)
         killing.start()
         for name in self._mains.keys() - {"postgres"}:  # which gives shared memory back
             self._stack.kill(name)
         self._stack.stop()
         killing.cancel()
         self._clear()
-        return not self._thread.is_alive()
+        return ended
 
     def _clear(self) -> None:
         if not self.keep:
@@ -100,8 +96,3 @@ class Servers:
                 self._mains[name] = psutil.Process(pid)
         self.took[name] = monotonic() - self.began
         self._up[name].set_result(None)
-
-
-def _kill() -> None:
-    """All children of this process, which has no others at its end."""
-    send(psutil.Process().children(recursive=True), signal.SIGKILL)

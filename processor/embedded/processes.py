@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 from processor.failures import StartRefused
 
@@ -25,6 +26,12 @@ except ImportError as error:
 _POLL_S = 0.02
 _STARTED_WITHIN_S = 2.0
 _UNPRIVILEGED = "nobody"
+
+
+def endings() -> list[signal.Signals]:
+    """What ends a program at a terminal; not SIGHUP where it is ignored, as nohup has it."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [n for n in numbers if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
 def owner() -> tuple[int, int] | None:
@@ -106,6 +113,20 @@ class Spawner:
                 cwd=log.parent,
                 start_new_session=True,
             )
+
+
+def kill_children() -> None:
+    """All processes below this one."""
+    send(psutil.Process().children(recursive=True), signal.SIGKILL)
+
+
+def cut_off(starting: Thread, seconds: float) -> bool:
+    """Ends a start, and with it all children of this process; False when it still goes on after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while starting.is_alive() and time.monotonic() < deadline:
+        kill_children()  # also what prepares a server
+        starting.join(_POLL_S)
+    return not starting.is_alive()
 
 
 def find(pid: int, started: float) -> psutil.Process | None:
