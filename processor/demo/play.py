@@ -48,8 +48,10 @@ def run(servers: Servers, seconds: float | None) -> int:
         raise first from error
 
 
-def _first(error: Exception, servers: Servers) -> Exception:
+def _first(error: Exception, servers: Servers) -> BaseException:
     """Of what failed together, a server says more than a failure, and that more than what it took down with it."""
+    if servers.failed:
+        return servers.failed
     if dead := servers.dead():
         logs = ", ".join(str(servers.log(name)) for name in dead)
         return Failure(f"{' and '.join(dead)} ended unexpectedly; see {logs}")

@@ -52,8 +52,15 @@ class Servers:
         await asyncio.shield(asyncio.wrap_future(self._up[name]))
         return str(getattr(self._stack, name))
 
+    @property
+    def failed(self) -> BaseException | None:
+        """Why one of ours could not be started; then the others are being stopped."""
+        return self._stack.failed
+
     def dead(self) -> list[str]:
-        """Those of ours that have ended."""
+        """Those of ours that have ended by themselves."""
+        if self.failed:
+            return []
         return [name for name, process in self._mains.items() if not alive(process)]
 
     def log(self, name: str) -> Path:
@@ -68,11 +75,13 @@ class Servers:
         ended = cut_off(self._thread, GIVE_UP_AFTER_S)
         killing = Timer(KILL_AFTER_S, kill_children)
         killing.start()
-        for name in self._mains.keys() - {"postgres"}:  # which gives shared memory back
-            self._stack.kill(name)
-        self._stack.stop()
-        killing.cancel()
-        self._clear()
+        try:
+            for name in self._mains.keys() - {"postgres"}:  # which gives shared memory back
+                self._stack.kill(name)
+            self._stack.stop()
+        finally:
+            killing.cancel()
+            self._clear()
         return ended
 
     def _clear(self) -> None:

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,7 +44,7 @@ def is_free(port: int) -> bool:
 
 
 class Journal:
-    """The file ``stack.json`` of a data directory; every change is on disk when the call returns."""
+    """The file ``stack.json`` of a data directory; whatever may be needed again is on disk when the call returns."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "stack.json"
@@ -107,8 +108,8 @@ class Journal:
             self._save()
 
     def stopped(self, name: str) -> None:
-        """Forgets it."""
-        with self._mutex:
+        """Forgets it; on a full disk the file still names it, and the next owner finds that it is gone."""
+        with self._mutex, suppress(OSError):
             self._known["running"].pop(name, None)
             self._save()
 

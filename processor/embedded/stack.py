@@ -49,6 +49,8 @@ class Stack:
         self._postgres_settings = postgres
         self._journal: Journal | None = None
         self._servers: dict[str, Server] = {}
+        self.failed: BaseException | None = None
+        """Why its start failed, known before the servers that did come up are stopped again."""
 
     @classmethod
     def under_load(cls, folder: Path, given: Mapping[str, str] = os.environ) -> Self:
@@ -65,15 +67,18 @@ class Stack:
         try:
             self._own([name for name, url in given.items() if not url])
             self._each(partial(self._start_one, serves))
-        except BaseException:
+        except BaseException as error:
+            self.failed = error
             self.stop()
             raise
 
     def stop(self) -> None:
         """All at once, within some 4 s; no process is left."""
-        self._each(self.stop_one)
-        if self._journal:
-            self._journal.release()
+        try:
+            self._each(self.stop_one)
+        finally:
+            if self._journal:
+                self._journal.release()
 
     def start_one(self, name: str) -> None:
         """Starts ``kafka``, ``redis`` or ``postgres`` again after `stop_one` or `kill`."""
