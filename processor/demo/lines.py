@@ -1,24 +1,18 @@
 """Plain lines, for where no terminal is: one a step of the start, then one a second."""
 
 import asyncio
-import sys
 from time import monotonic
 
 from processor.demo.curls import ORG_UNIT
+from processor.demo.output import say
 from processor.demo.scene import REASON_NAMES, Scene
 from processor.demo.seen import REASONS
 
 EVERY_S = 1.0
 
 
-def say(line: str) -> None:
-    """A line at once, also into a pipe."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 async def show(scene: Scene) -> None:
-    """Writes until it is cancelled."""
+    """Writes until it is cancelled; raises `Unread`."""
     said: set[str] = set()
     told = False
     while True:

@@ -8,12 +8,14 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from processor.demo import curls, lines, screen, summary
 from processor.demo.checking import Verdict, check, settled
 from processor.demo.ledger import Sent
+from processor.demo.output import Unread
 from processor.demo.producing import produce, sending
 from processor.demo.scene import Address, Scene
 from processor.demo.servers import Servers
@@ -21,6 +23,7 @@ from processor.demo.stage import Stage, set_up
 from processor.demo.steps import Steps
 from processor.demo.traffic import traffic
 from processor.demo.watching import reading, scrape, watch
+from processor.embedded.processes import endings
 from processor.failures import Failure
 from processor.settings import Settings
 
@@ -39,10 +42,13 @@ def run(servers: Servers, seconds: float | None) -> int:
     """The exit code, see `processor.demo.main`; raises `Failure`."""
     Settings.load()  # refuses a wrong environment before anything is shown
     logging.basicConfig(filename=servers.folder / "demo.log", level=logging.INFO)
+    play = Play(servers, seconds)
     try:
-        return asyncio.run(Play(servers, seconds).run())
+        return asyncio.run(play.run())
     except Exception as error:
         first = _first(error, servers)
+        if isinstance(first, Unread):
+            return play.interrupted
         # Logs that the line points to, or that a defect needs, stay.
         servers.keep = not isinstance(first, Failure) or str(servers.folder) in str(first)
         raise first from error
@@ -89,10 +95,16 @@ class Play:
             if not self._signal:
                 raise
             summary.interrupted(self._scene)
-            return 0 if self._scene.seconds is None else 128 + self._signal
-        summary.show(self._scene, verdict, self._servers.folder)
+            return self.interrupted
+        with suppress(Unread):
+            summary.show(self._scene, verdict, self._servers.folder)
         self._servers.keep = bool(verdict.differences)
         return 1 if verdict.differences else 0
+
+    @property
+    def interrupted(self) -> int:
+        """The exit code of a run that ended before its time, by a signal or because nobody reads what it says."""
+        return 0 if self._scene.seconds is None else 128 + (self._signal or signal.SIGPIPE)
 
     def _on_signals(self) -> None:
         task = asyncio.current_task()
@@ -102,7 +114,7 @@ class Play:
                 self._signal = number
                 task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in endings():
             asyncio.get_running_loop().add_signal_handler(number, receive, number)
 
     async def _guarded(self) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from processor.demo import steps
+from processor.demo.output import Unread, read
 from processor.demo.scene import REASON_NAMES, Scene
 from processor.demo.seen import REASONS, Dead, Merged, Seen
 
@@ -32,12 +33,13 @@ _STARTING = len(steps.ALL) + _BORDERS
 
 
 async def show(scene: Scene) -> None:
-    """Draws until it is cancelled, then gives the terminal back as it was."""
+    """Draws until it is cancelled, then gives the terminal back as it was; raises `Unread`."""
     console = Console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
+    with read(), Live(console=console, screen=True, auto_refresh=False) as live:
+        while console.file.isatty():  # Rich writes nothing to what is no terminal any more
             live.update(draw(scene, monotonic(), console.size.height), refresh=True)
             await asyncio.sleep(FRAME_S)
+    raise Unread
 
 
 def draw(scene: Scene, now: float, height: int) -> RenderableType:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from processor.demo import lines
 from processor.demo.checking import Verdict
+from processor.demo.output import say
 from processor.demo.scene import REASON_NAMES, Scene
 from processor.demo.seen import REASONS
 
@@ -16,8 +16,14 @@ SHOWN = 20
 
 
 def show(scene: Scene, verdict: Verdict, logs: Path) -> None:
-    """The account, and the differences where there are any."""
+    """The account, and the differences where there are any; raises `Unread`."""
     console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as text:  # else a pipe that nobody reads would be Rich's to judge
+        _print(console, scene, verdict, logs)
+    say(text.get().rstrip("\n"))
+
+
+def _print(console: Console, scene: Scene, verdict: Verdict, logs: Path) -> None:
     console.print(_table(scene, verdict))
     for difference in verdict.differences[:SHOWN]:
         console.print(Text(f"  {difference}", "red"))
@@ -32,9 +38,9 @@ def show(scene: Scene, verdict: Verdict, logs: Path) -> None:
 
 
 def interrupted(scene: Scene) -> None:
-    """A line; nothing was checked."""
+    """A line; nothing was checked.  Raises `Unread`."""
     seen = scene.seen
-    lines.say(
+    say(
         f"stopped while {scene.phase}: {scene.played_s:.0f} s, {scene.counts.sent:,} sent,"
         f" {seen.events:,} verdicts read ({seen.events - seen.reasons[None]:,} suppressed),"
         f" {seen.merges} merges, {seen.letters} dead letters; nothing was checked"

@@ -81,16 +81,16 @@ def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
     started: list[Demo] = []
 
     def start(
-        *arguments: str, given: Mapping[str, str] | None = None, terminal: int | None = None
+        *arguments: str, given: Mapping[str, str] | None = None, output: int | None = None
     ) -> Demo:
         environment = {k: v for k, v in os.environ.items() if k not in SERVERS}
         environment |= {"TMPDIR": str(tmp_path), **(given or {})}
-        with (tmp_path / "said").open("wb") as output:
+        with (tmp_path / "said").open("wb") as said:
             process = subprocess.Popen(
                 [sys.executable, "-m", "processor", "demo", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=terminal or output,
-                stderr=subprocess.STDOUT,
+                stdout=output or said,
+                stderr=said,
                 env=environment,
                 start_new_session=True,
             )
@@ -130,7 +130,7 @@ def pasted(curl: str) -> httpx.Response:
     return httpx.get(url, headers={name: value}, timeout=30, trust_env=False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_an_endless_demo_within_5_s_and_leaves_nothing(
     start_demo: StartDemo, number: signal.Signals
 ) -> None:
@@ -156,6 +156,37 @@ def test_ctrl_c_during_the_start_leaves_nothing_either(start_demo: StartDemo) ->
     assert demo.ended(30) == 130, demo.said
     assert time.monotonic() - began < ENDS_WITHIN_S
     assert demo.left(family) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_anything_is_shown_leaves_nothing(
+    start_demo: StartDemo, number: signal.Signals
+) -> None:
+    """It is heard before the first server is started."""
+    demo = start_demo()
+    demo.says("starting the servers")
+    demo.process.send_signal(number)
+    assert demo.ended(30) == 128 + number, demo.said
+    assert demo.left([]) == []
+
+
+@pytest.mark.parametrize(("arguments", "code"), [((), 0), (("--seconds", "60"), 141)])
+def test_output_that_nobody_reads_is_the_end_of_a_demo(
+    start_demo: StartDemo,
+    stack: Stack,
+    redis_url: str,
+    arguments: Sequence[str],
+    code: int,
+) -> None:
+    """As for any program in a pipe: no difference was found, and nothing is kept or said."""
+    reader, writer = os.pipe()
+    demo = start_demo(*arguments, given=_environment(stack, redis_url), output=writer)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert "starting the servers" in pipe.readline()
+    assert demo.ended(60) == code, demo.said
+    assert demo.said == ""
+    assert demo.left([]) == []
 
 
 def test_a_dead_server_ends_the_demo_with_one_line(start_demo: StartDemo) -> None:
@@ -211,7 +242,7 @@ def test_a_terminal_gets_a_live_screen_and_is_given_back(
         "COLUMNS": "80",
         "LINES": "24",
     }
-    demo = start_demo(given=given, terminal=terminal)
+    demo = start_demo(given=given, output=terminal)
     os.close(terminal)
     seen = bytearray()
     expected = (
@@ -234,6 +265,23 @@ def test_a_terminal_gets_a_live_screen_and_is_given_back(
     assert demo.ended(30) == 0
     assert b"\x1b[?1049l" in rest
     assert b"stopped while playing" in rest
+
+
+def test_a_closed_terminal_ends_the_demo(
+    start_demo: StartDemo, stack: Stack, redis_url: str
+) -> None:
+    """Whether or not a signal says so."""
+    reader, terminal = pty.openpty()
+    given = {**_environment(stack, redis_url), "TERM": "xterm-256color"}
+    demo = start_demo(given=given, output=terminal)
+    os.close(terminal)
+    seen = b""
+    while b"\x1b[?1049h" not in seen:
+        seen += os.read(reader, 65_536)
+    os.close(reader)
+    assert demo.ended(60) == 0, demo.said
+    assert demo.said == ""
+    assert demo.left([]) == []
 
 
 def _read(reader: int) -> bytes:
