@@ -17,6 +17,7 @@ from processor.demo import steps
 from processor.demo.output import Unread, read
 from processor.demo.scene import REASON_NAMES, Scene
 from processor.demo.seen import REASONS, Dead, Merged, Seen
+from processor.pure.shown import shown
 
 FRAME_S = 0.25
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -165,17 +166,23 @@ def _suppressed(seen: Seen, rows: int) -> RenderableType:
     for one in list(reversed(seen.suppressed))[:rows]:
         colour = COLOURS[one.reason]
         count = "" if one.events is None else f"{one.events} > {one.threshold}"
-        table.add_row(one.at, one.lead, one.event_type, Text(one.filter, colour), count)
+        said = _text(one.lead), _text(one.event_type), _text(one.filter, colour)
+        table.add_row(one.at, *said, count)
     return table
 
 
 def _merged(one: Merged) -> Text:
-    sources = ", ".join(one.sources)
-    return Text.assemble((one.lead, "bold"), " ← ", sources, (f" ({one.moved})", "bright_black"))
+    moved = Text(f" ({one.moved})", "bright_black")
+    return Text.assemble(_text(one.lead, "bold"), " ← ", _text(", ".join(one.sources)), moved)
 
 
 def _dead(one: Dead) -> Text:
-    return Text.assemble((one.stage, "red"), " ", one.reason)
+    return Text.assemble(_text(one.stage, "red"), " ", _text(one.reason))
+
+
+def _text(said: str, style: str = "") -> Text:
+    """What a producer has said: no markup, and nothing that a terminal would obey."""
+    return Text(shown(said), style)
 
 
 def _last(texts: Iterable[Text]) -> RenderableType:

@@ -1,7 +1,7 @@
 """The watchers: a reader of both outputs, as any downstream service is one, and a look at the worker's metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
@@ -60,12 +60,10 @@ async def scrape(worker: Service, seen: Seen) -> None:
 def see_event(seen: Seen, event: dict[str, Any], now: float, latency_s: float) -> None:
     """An enriched event was read."""
     seen.event(event["suppression_reason"], now, latency_s)
-    if event["event_type"] == MERGED:
-        told = event["metadata"]
+    merged = _merged(event) if event["event_type"] == MERGED else None
+    if merged is not None:
         seen.merges += 1
-        seen.merged.append(
-            Merged(event["lead_id"], tuple(told["source_lead_ids"]), told["events_moved"])
-        )
+        seen.merged.append(merged)
     by = event["suppressed_by"]
     if by is not None:
         seen.suppressed.append(
@@ -79,6 +77,14 @@ def see_event(seen: Seen, event: dict[str, Any], now: float, latency_s: float) -
                 by.get("threshold"),
             )
         )
+
+
+def _merged(event: Mapping[str, Any]) -> Merged | None:
+    """None where a producer gave its event the type of a merge's."""
+    match event["metadata"]:
+        case {"source_lead_ids": [*sources], "events_moved": int(moved)}:
+            return Merged(event["lead_id"], tuple(map(str, sources)), moved)
+    return None
 
 
 def see_letter(seen: Seen, letter: dict[str, Any]) -> None:

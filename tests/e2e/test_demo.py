@@ -302,6 +302,7 @@ TAMPERED: Sequence[tuple[str, str]] = (
         "DELETE FROM lead_redirects WHERE ctid = (SELECT min(ctid) FROM lead_redirects)",
         "redirected",
     ),
+    ("UPDATE events SET rules = 0", "verdicts were not checked"),
 )
 
 

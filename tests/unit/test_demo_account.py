@@ -7,10 +7,13 @@ from typing import Any
 import orjson
 import pytest
 
+from processor.demo import checking
 from processor.demo.account import Fields, Found, Letter, Message, Row, account, headers
 from processor.demo.account import merged_digest as merged
+from processor.demo.checking import Verdict
 from processor.demo.forest import Forest
 from processor.demo.ledger import Merge, Place, Sent, digest, payload_digest, sent
+from processor.demo.recount_check import Report
 from processor.demo.traffic import Kind, Sample
 
 AT = 1_790_000_000_000
@@ -57,6 +60,25 @@ def test_what_is_right_has_no_difference() -> None:
     assert result.differences == []
     counts = result.stored, result.duplicates, result.letters, result.joined, result.no_ops
     assert counts == (1, 1, 1, 1, 1)
+
+
+def test_a_verdict_that_was_not_checked_is_a_difference() -> None:
+    """Rows judged by rules of before are no proof, whatever their reason."""
+    agreed = account(ENTRIES, RIGHT)
+    assert Verdict(agreed, Report(exact=1, plausible=1), rows=2).differences == []
+    (said,) = Verdict(agreed, Report(exact=1, older=1), rows=2).differences
+    assert said == "1 verdicts were not checked, 1 of them by older rules"
+    assert Verdict(agreed, Report(exact=1), rows=2).differences
+
+
+@pytest.mark.parametrize("metadata", ["{}", '{"source_lead_ids": 5, "requested_by": null}'])
+def test_a_row_that_only_has_the_type_of_a_merge_says_nothing_of_one(metadata: str) -> None:
+    """Any producer may send such an event."""
+    fields = {"org_unit": "acme", "id": "e", "event_type": "Lead Merged", "metadata": metadata}
+    verdict = {"suppression_reason": None, "suppressed_by": None}
+    times = {"created_at": AT, "received_at": AT, "lead_id": "a", "original_lead_id": None}
+    place = {"source_topic": "raw", "source_partition": 0, "source_offset": 0}
+    assert checking._row({**fields, **verdict, **times, **place}).merged is None
 
 
 def _row(**changes: Any) -> Callable[[Found], Found]:
