@@ -19,6 +19,7 @@ from processor.failures import StartRefused
 from processor.io.postgres import QUERIES, Postgres, connecting
 from processor.pure.checkup import AS_OWNER
 
+_CONNECTION_ENDED = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _MUTEX = "SELECT pg_advisory_lock(7700, 0)"
 
 
@@ -68,7 +69,7 @@ async def migrate(url: str, migrations: Sequence[Migration] = MIGRATIONS) -> Seq
     try:
         await connection.execute(_MUTEX)
         return await _apply(connection, migrations)
-    except (asyncpg.PostgresError, OSError) as error:
+    except (asyncpg.PostgresError, *_CONNECTION_ENDED) as error:
         raise StartRefused(f"cannot migrate the database: {error}") from error
     finally:
         await connection.close()

@@ -21,6 +21,7 @@ from tests.harness_secured import command_of, user_of
 
 NEXT = Migration(9999, "next", "CREATE TABLE next (); CREATE TABLE other ()", "0", 9999)
 ADDED = replace(NEXT, compatible=MIGRATIONS[-1].version)
+ENDED = Migration(9999, "ended", "SELECT pg_terminate_backend(pg_backend_pid())", "0", 9999)
 BROKEN = Migration(9999, "broken", "CREATE TABLE next (); SELECT 1 / 0", "0", 9999)
 
 COUNTED = """
@@ -70,6 +71,13 @@ async def test_a_migration_is_applied_whole_or_not_at_all(
     with pytest.raises(StartRefused, match="cannot migrate the database: division by zero"):
         await migrate(empty_database, [*MIGRATIONS, BROKEN])
     assert await connection.fetchval("SELECT to_regclass('next') IS NULL")
+    assert await migrate(empty_database, [*MIGRATIONS, NEXT]) == [NEXT]
+
+
+async def test_a_connection_that_ends_in_a_migration_is_a_refusal(empty_database: str) -> None:
+    """As Postgres does that is stopped, or an administrator; the next call begins with the same one."""
+    with pytest.raises(StartRefused, match="cannot migrate the database: "):
+        await migrate(empty_database, [*MIGRATIONS, ENDED])
     assert await migrate(empty_database, [*MIGRATIONS, NEXT]) == [NEXT]
 
 
