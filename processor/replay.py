@@ -5,17 +5,18 @@ at, so a letter that fails again meanwhile waits for the next time.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from processor.failures import Fenced, StartRefused, refusing
 from processor.io.kafka import Cluster, quietly
 from processor.io.kafka_letters import Box, Letters, Return, way_back
 from processor.pure.place import Walk
-from processor.pure.replay import Choice, Letter, read_letter, replayed
+from processor.pure.replay import Choice, Inputs, Letter, read_letter, replayed
 from processor.pure.types import Message, Record
 from processor.settings import Settings
 
@@ -55,31 +56,38 @@ class Replay:
     def __init__(self, settings: Settings, asked: Asked) -> None:
         self._cluster = Cluster(settings)
         self._letters = Letters(self._cluster)
-        self._inputs = frozenset((settings.raw_topic, settings.merge_topic))
+        self._inputs = Inputs(settings.raw_topic, settings.merge_topic)
         self._asked = asked
         self._found = 0
         self.tally = Tally()
 
-    async def show(self, tell: Tell) -> None:
-        """Tells of every letter that is chosen, a line each."""
+    async def show(self, tell: Tell) -> Sequence[Box]:
+        """Tells of every letter that is chosen, a line each, also of those that cannot be replayed; returns where it looked."""
         with quietly(), refusing("the letters cannot be read; try again"):
-            for box in await self._letters.boxes():
+            boxes = await self._letters.boxes()
+            for box in boxes:
                 async with aclosing(self._undone(box, Walk(box.place))) as letters:
                     async for letter in letters:
                         tell(str(letter))
-                        self.tally.taken[letter.kind] += 1
+                        if not self._is_hindered(letter):
+                            self.tally.taken[letter.kind] += 1
+        return boxes
 
-    async def send(self, progress: Tell) -> None:
-        """Sends every letter that is chosen; what was sent when it raises is done."""
+    async def send(self, progress: Tell, looked: Sequence[Box] | None = None) -> None:
+        """Sends every letter that is chosen, none that came after `looked`; what was sent when it raises is done."""
         with quietly(), _stopping():
             async with way_back(self._cluster, self._letters.group) as back:
-                for box in await self._letters.boxes():
+                boxes = await self._letters.boxes()
+                for box in boxes if looked is None else _as_looked(boxes, looked):
                     await self._empty(box, back, progress)
 
     async def _empty(self, box: Box, back: Return, progress: Tell) -> None:
         walk, batch = Walk(box.place), _Batch()
         async with aclosing(self._undone(box, walk)) as letters:
             async for letter in letters:
+                if self._is_hindered(letter):
+                    walk.hopeless(letter.record.offset)
+                    continue
                 message = self._message(letter, back)
                 if message is None:
                     walk.left(letter.record.offset)
@@ -95,7 +103,7 @@ class Replay:
             self.tally.taken += batch.kinds
 
     async def _undone(self, box: Box, walk: Walk) -> AsyncGenerator[Letter, None]:
-        """The letters of a partition that are chosen and can be replayed; the walk passes the others."""
+        """The letters of a partition that are chosen; the walk passes the others."""
         async with aclosing(self._letters.read(box)) as batches:
             async for records in batches:
                 for record in records:
@@ -103,26 +111,29 @@ class Replay:
                         return
                     if walk.is_done(record.offset):
                         walk.done(record.offset)
-                    elif (letter := self._chosen(record)) is None:
-                        walk.left(record.offset)
-                    else:
-                        self._found += 1
+                    elif letter := self._chosen(record, walk):
+                        self._found += not letter.obstacle
                         yield letter
 
     def _enough(self) -> bool:
         return self._asked.most is not None and self._found >= self._asked.most
 
-    def _chosen(self, record: Record) -> Letter | None:
+    def _chosen(self, record: Record, walk: Walk) -> Letter | None:
         letter = read_letter(record, self._inputs)
         if letter is None:
             self.tally.hindered["it is no dead letter"] += 1
+            walk.hopeless(record.offset)
         elif not self._asked.choice.has(letter):
             self.tally.left += 1
-        elif letter.obstacle:
-            self.tally.hindered[letter.obstacle] += 1
+            walk.left(record.offset)
         else:
             return letter
         return None
+
+    def _is_hindered(self, letter: Letter) -> bool:
+        if letter.obstacle:
+            self.tally.hindered[letter.obstacle] += 1
+        return bool(letter.obstacle)
 
     def _message(self, letter: Letter, back: Return) -> Message | None:
         message = replayed(letter, back.batches.count(letter.said.topic))
@@ -131,6 +142,14 @@ class Replay:
         why = f"it does not fit into {message.topic}: raise its max.message.bytes"
         self.tally.hindered[why] += 1
         return None
+
+
+def _as_looked(boxes: Sequence[Box], looked: Sequence[Box]) -> Sequence[Box]:
+    """Without what came since; nothing of a topic that was created again since."""
+    ends = {(box.partition, box.topic_id): box.end for box in looked}
+    return [
+        replace(box, end=min(box.end, ends.get((box.partition, box.topic_id), 0))) for box in boxes
+    ]
 
 
 class _Batch:
@@ -145,8 +164,13 @@ class _Batch:
         """Whether it is full now."""
         self.messages.append(message)
         self.kinds[letter.kind] += 1
-        self._size += len(message.value or b"")
+        self._size += _size(message)
         return len(self.messages) >= BATCH_LETTERS or self._size >= BATCH_BYTES
+
+
+def _size(message: Message) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in message.headers)
+    return len(message.value or b"") + len(message.key or b"") + headers
 
 
 @contextmanager

@@ -46,16 +46,16 @@ def replay(  # noqa: PLR0913 - each parameter is an option
     now = now_ms()
     begins, ends = _time("--since", since, now), _time("--until", until, now)
     choice = Choice(stage, error, topic, partition, offset, org_unit, begins, ends)
-    settings, asked = Settings.load(), Asked(choice, most)
+    settings, asked, looked = Settings.load(), Asked(choice, most), None
     if listed or (not yes and sys.stdin.isatty()):
         looking = Replay(settings, asked)
-        asyncio.run(looking.show(typer.echo if listed else _say_nothing))
+        looked = asyncio.run(looking.show(typer.echo if listed else _say_nothing))
         _sum_up(looking, "to replay")
         if listed or not looking.tally.taken or not typer.confirm("Replay them?"):
             return
     sending = Replay(settings, asked)
     try:
-        asyncio.run(sending.send(in_place))
+        asyncio.run(sending.send(in_place, looked))
     finally:
         _sum_up(sending, "replayed")
 

@@ -14,10 +14,10 @@ from aiokafka.codec import snappy_decode
 from aiokafka.record.default_records import DefaultRecordBatch
 from msgspec import Struct
 
+from processor.pure.letters import UNREAD
+
 LONGEST = 64 << 20
 """Bytes of a batch once it is decompressed."""
-UNREAD = b"This record was not read: its batch is more than 64 MB once it is decompressed, or cannot be decompressed."
-"""The value of each record of a batch that is too large: no JSON, so its dead letter tells why."""
 _HEADER = 61
 _LENGTH = slice(8, 12)
 _ATTRIBUTES = slice(21, 23)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from processor.failures import StartRefused
 from processor.io.kafka import Cluster, Partition, at_start, translated
 from processor.io.kafka_offsets import committed, held
+from processor.io.kafka_reading import Reader, stopped
 from processor.io.kafka_sink import Batches, Outlet
 from processor.io.kafka_topics import Limits, require_topics
 from processor.io.topic_ids import look
@@ -95,14 +96,22 @@ class Letters:
                 reader.seek(box.partition, at)
             while at < box.end:
                 async with translated(ANSWER_S):
-                    fetched = await reader.getmany(
-                        box.partition, timeout_ms=POLL_MS, max_records=READ_RECORDS
-                    )
-                    at = await reader.position(box.partition)
-                records = fetched.get(box.partition, [])
+                    records, at = await _next(reader, box.partition, at)
                 yield [record for record in records if record.offset < box.end]
         finally:
-            await reader.stop()
+            await stopped(reader)
+
+
+async def _next(reader: Reader, partition: Partition, at: int) -> tuple[Sequence[Record], int]:
+    """Some records, perhaps none where there are only markers, and where to go on, which is beyond `at`.
+
+    Waits: a client whose topic or broker is gone asks on and on.
+    """
+    while True:
+        fetched = await reader.getmany(partition, timeout_ms=POLL_MS, max_records=READ_RECORDS)
+        position = await reader.position(partition)
+        if position > at:
+            return fetched.get(partition, ()), position
 
 
 @asynccontextmanager
@@ -151,7 +160,8 @@ class Return:
         if len(metadata) > LARGEST:
             raise StartRefused(
                 f"what is left out lies in too many places of {box.partition.topic}/{box.partition.partition}"
-                " to be remembered: choose more letters at once, for instance without --error"
+                " to be remembered: choose more letters at once, for instance without --error or --limit, and"
+                " raise max.message.bytes of a topic that letters do not fit into"
             )
         packed = [
             self.batches.packed([message for message in messages if message.topic == topic], topic)

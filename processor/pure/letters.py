@@ -8,6 +8,8 @@ import orjson
 from processor.pure.origin import timestamp_of
 from processor.pure.types import Json, Record, Rejected
 
+UNREAD = b"This record was not read: its batch is more than 64 MB once it is decompressed, or cannot be decompressed."
+"""The value of each record of a batch that is not read: no JSON, so its dead letter tells why."""
 _FRAMING = 256
 """Bytes a batch of one record takes besides key, value and headers, with room to spare."""
 _HEADER_FRAMING = 10

@@ -1,7 +1,8 @@
 """How far a partition of dead letters is replayed: an offset, and what is done beyond it.
 
 Letters are chosen by what they say, so those that are done have others between them.  What is done is kept as ranges of offsets,
-and a range goes on over offsets that hold no letter: all done is one range, whatever lies between.
+and a range goes on over offsets that hold no letter: all done is one range, whatever lies between.  Where the ranges are too many to
+be kept, they go on over letters that can never go back, too.
 """
 
 import base64
@@ -15,11 +16,13 @@ from msgspec import Struct
 LARGEST = 4_000
 """Characters that an offset's metadata may have: Kafka takes 4,096."""
 _MARK = "1"
+_ROOM = LARGEST - 20
+"""For the ranges, beside the mark and the topic's identity."""
 _VARINT = 0x80
 
 
 class Place(Struct, frozen=True):
-    """Every letter below `next` is done, and those in `done`, ranges [first, end) above it, ascending and apart."""
+    """Every letter below `next` is done, and those in `done`, ranges [first, end) above it, ascending and apart; or can never go back."""
 
     next: int = 0
     done: tuple[tuple[int, int], ...] = ()
@@ -37,9 +40,9 @@ class Walk:
 
     def __init__(self, place: Place) -> None:
         self._before = place
-        self._ranges = [(0, place.next)]
-        self._unbroken = True
-        """The last letter was done."""
+        self._exact = _Ranges(place.next)
+        self._wide = _Ranges(place.next)
+        """Over what can never go back."""
         self._seen = place.next
         """Everything below was passed."""
 
@@ -49,21 +52,48 @@ class Walk:
 
     def done(self, offset: int) -> None:
         """The letter at the offset is done, by this walk or before."""
-        if self._unbroken:
-            self._ranges[-1] = (self._ranges[-1][0], offset + 1)
-        else:
-            self._ranges.append((offset, offset + 1))
-        self._unbroken, self._seen = True, offset + 1
+        self._exact.add(offset)
+        self._wide.add(offset)
+        self._seen = offset + 1
 
     def left(self, offset: int) -> None:
-        """The letter at the offset is not."""
-        self._unbroken, self._seen = False, offset + 1
+        """The letter at the offset is not, and may be another time."""
+        self._exact.end()
+        self._wide.end()
+        self._seen = offset + 1
+
+    def hopeless(self, offset: int) -> None:
+        """The letter at the offset can never go back."""
+        self._exact.end()
+        self._seen = offset + 1
 
     def place(self) -> Place:
         """What is done now: passed or not."""
+        exact = self._place(self._exact)
+        return exact if len(_packed(exact)) <= _ROOM else self._place(self._wide)
+
+    def _place(self, passed: "_Ranges") -> Place:
         beyond = [(max(first, self._seen), end) for first, end in self._before.done]
-        ranges = list(_joined([*self._ranges, *((a, b) for a, b in beyond if a < b)]))
+        ranges = list(_joined([*passed.ranges, *((a, b) for a, b in beyond if a < b)]))
         return Place(ranges[0][1], tuple(ranges[1:]))
+
+
+class _Ranges:
+    """What is done of the offsets that were passed; the first range begins at 0."""
+
+    def __init__(self, end: int) -> None:
+        self.ranges = [(0, end)]
+        self._unbroken = True
+
+    def add(self, offset: int) -> None:
+        if self._unbroken:
+            self.ranges[-1] = (self.ranges[-1][0], offset + 1)
+        else:
+            self.ranges.append((offset, offset + 1))
+        self._unbroken = True
+
+    def end(self) -> None:
+        self._unbroken = False
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -79,12 +109,15 @@ def _joined(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def to_metadata(place: Place, topic: str) -> str:
     """The ranges as text, with the identity of their topic; longer than `LARGEST` where they are too many."""
+    return f"{_MARK}:{topic}:{_packed(place)}"
+
+
+def _packed(place: Place) -> str:
     at, numbers = place.next, bytearray()
     for first, end in place.done:
         numbers += _varint(first - at) + _varint(end - first)
         at = end
-    packed = base64.b64encode(zlib.compress(bytes(numbers), 9)).decode() if numbers else ""
-    return f"{_MARK}:{topic}:{packed}"
+    return base64.b64encode(zlib.compress(bytes(numbers), 9)).decode() if numbers else ""
 
 
 def from_metadata(offset: int, metadata: str, topic: str) -> Place | None:

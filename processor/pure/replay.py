@@ -1,26 +1,43 @@
 """Dead letters on their way back: what a letter says, whether it is chosen, and the record it becomes again."""
 
 import base64
-from collections.abc import Set
+from typing import Annotated
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from processor.pure import timestamps
+from processor.pure.letters import UNREAD
 from processor.pure.origin import OFFSET, PARTITION, TIMESTAMP, TOPIC, Origin, replayed_from
 from processor.pure.shown import shown
 from processor.pure.types import Message, Record
 
 _NO_TIMESTAMP = -1
 _ORIGINAL = frozenset((TOPIC, PARTITION, OFFSET, TIMESTAMP))
+_Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_STORED = (
+    "its event is stored, and again it would be a duplicate: raise max.message.bytes of the enriched topic, restart the"
+    " workers, then `processor offsets reset` to its message's offset publishes it, and all behind it once more"
+)
+_NOT_READ = (
+    "its message was never read: that is at the offset it had, for as long as its topic holds it"
+)
+
+
+class Inputs(Struct, frozen=True):
+    """The topics there is a way back to."""
+
+    raw: str
+    merges: str
 
 
 class _Said(Struct, frozen=True):
     topic: str
-    partition: int
-    offset: int
-    timestamp: int | None
+    partition: _Partition
+    offset: _Number
+    timestamp: _Number | None
     stage: str
     error: str
     reason: str
@@ -89,20 +106,26 @@ class Choice(Struct, frozen=True):
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
 
-def read_letter(record: Record, inputs: Set[str]) -> Letter | None:
-    """The letter of a record of the dead topic, None for anything that is none; `inputs` are the topics there is a way back to."""
+def read_letter(record: Record, inputs: Inputs) -> Letter | None:
+    """The letter of a record of the dead topic, None for anything that is none."""
     try:
         said = msgspec.json.decode(record.value or b"", type=_Said)
         text = said.payload_base64
         payload = None if text is None else base64.b64decode(text, validate=True)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    obstacle = ""
+    return Letter(record, said, payload, _obstacle(said, payload, inputs))
+
+
+def _obstacle(said: _Said, payload: bytes | None, inputs: Inputs) -> str:
     if said.payload_sha256 is not None:
-        obstacle = "it was too large to keep its payload"
-    elif said.topic not in inputs:
-        obstacle = f"{said.topic} is no input of this processor"
-    return Letter(record, said, payload, obstacle)
+        return "it was too large to keep its payload"
+    if said.topic not in (inputs.raw, inputs.merges):
+        return f"{said.topic} is no input of this processor"
+    if payload == UNREAD:
+        return _NOT_READ
+    # A merge that is known publishes its row again; an event that another message brought does not.
+    return _STORED if (said.stage, said.topic) == ("publish", inputs.raw) else ""
 
 
 def replayed(letter: Letter, partitions: int) -> Message:

@@ -12,8 +12,9 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.io.kafka_compressed import LONGEST, UNREAD
+from processor.io.kafka_compressed import LONGEST
 from processor.io.kafka_records import Fetched, Records
+from processor.pure.letters import UNREAD
 
 NONE, GZIP = 0, 1
 CODECS = [GZIP, 2, 3, 4]

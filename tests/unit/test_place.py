@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.pure.place import LARGEST, Place, Walk, from_metadata, to_metadata
@@ -96,3 +96,35 @@ def test_ten_thousand_letters_chosen_at_random_can_be_remembered() -> None:
         chosen = {n for n in range(count) if chance.random() < share}
         place, _ = replay(Place(), list(range(count)), chosen)
         assert len(to_metadata(place, TOPIC)) <= LARGEST, (count, share)
+
+
+def test_letters_that_can_never_go_back_are_not_done_where_ranges_are_few() -> None:
+    """They are looked at again, and told of again."""
+    walk = Walk(Place())
+    walk.hopeless(0)
+    walk.done(1)
+    walk.hopeless(2)
+    walk.done(3)
+    assert walk.place() == Place(0, ((1, 2), (3, 4)))
+
+
+@given(st.sets(st.integers(0, 39_999), max_size=5))
+@settings(max_examples=5)
+def test_letters_that_can_never_go_back_are_passed_where_ranges_are_too_many(
+    left: set[int],
+) -> None:
+    """However many there are, the others are done; those that were not chosen are not."""
+    chance, walk = random.Random(1), Walk(Place())
+    done = set()
+    for offset in range(40_000):
+        if offset in left:
+            walk.left(offset)
+        elif chance.random() < 0.5:
+            walk.hopeless(offset)
+        else:
+            walk.done(offset)
+            done.add(offset)
+    place = walk.place()
+    assert len(to_metadata(place, TOPIC)) <= LARGEST
+    assert all(place.has(offset) for offset in done)
+    assert not any(place.has(offset) for offset in left)

@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from processor.pure.letters import dead_letter
+from processor.pure.letters import UNREAD, dead_letter
 from processor.pure.origin import Origin, derived_id, origin_of
 from processor.pure.parse import parse
-from processor.pure.replay import Choice, Letter, read_letter, replayed
+from processor.pure.replay import Choice, Inputs, Letter, read_letter, replayed
 from processor.pure.types import Event, Rejected, Stage
 from tests.oracle_parse import Message
 from tests.unit.parse_records import BODY, HOUR, NOON, record
 
 ROOMY = 1_000_000
-INPUTS = frozenset({"events.raw", "leads.merges"})
+INPUTS = Inputs("events.raw", "leads.merges")
 
 
 def dead(message: Message, stage: Stage = "validate", most: int = ROOMY) -> Message:
@@ -106,12 +106,37 @@ def test_a_letter_without_its_payload_cannot_go_back() -> None:
 
 def test_a_letter_of_another_topic_cannot_go_back() -> None:
     """Whoever may write letters must not reach every topic."""
-    found = read_letter(dead(record(b"{}")), frozenset({"other"}))
+    found = read_letter(dead(record(b"{}")), Inputs("other", "leads.merges"))
     assert found
     assert found.obstacle == "events.raw is no input of this processor"
 
 
-@pytest.mark.parametrize("value", [None, b"", b"[]", b"\xff", b'{"topic": "events.raw"}', b"{}"])
+def test_an_event_that_did_not_fit_its_topic_cannot_go_back() -> None:
+    """It is stored: the replayed message would be another one with its id, and not be published."""
+    letter = letter_of(record(b"{}"), "publish")
+    assert letter.obstacle.startswith("its event is stored, and again it would be a duplicate")
+
+
+def test_a_merge_that_did_not_fit_the_enriched_topic_goes_back() -> None:
+    """Its row is published again, whatever message brings it."""
+    message = Message("leads.merges", 0, 1, NOON, b"k", b"{}")
+    assert letter_of(message, "publish").obstacle == ""
+
+
+def test_a_message_that_was_never_read_cannot_go_back() -> None:
+    """What stands for its value is nothing that anybody sent."""
+    letter = letter_of(record(UNREAD), "parse")
+    assert letter.obstacle.startswith("its message was never read")
+
+
+DEEP = b"[" * 2000 + b"]" * 2000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"[]", b"\xff", b'{"topic": "events.raw"}', b"{}", b'{"x": %b}' % DEEP],
+    ids=range(7),
+)
 def test_what_is_no_letter_is_none(value: bytes | None) -> None:
     """Any bytes at all."""
     assert read_letter(Message("events.dead", 0, 0, NOON, None, value), INPUTS) is None
@@ -123,6 +148,27 @@ def test_a_payload_that_is_no_base64_is_no_letter() -> None:
     for text in ("é", "%%%"):
         value = json.dumps(said | {"payload_base64": text}).encode()
         assert read_letter(Message("events.dead", 0, 0, NOON, None, value), INPUTS) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("partition", -1),
+        ("partition", 2**31),
+        ("offset", -1),
+        ("offset", 2**63),
+        ("timestamp", -1),
+        ("timestamp", 2**63),
+        ("timestamp", 10**30),
+    ],
+)
+def test_numbers_that_kafka_does_not_have_are_in_no_letter(name: str, number: int) -> None:
+    """A producer could not send them."""
+    said = json.loads(dead(record(b"{}")).value or b"")
+    for wrong, found in ((said, True), (said | {name: number}, False)):
+        value = json.dumps(wrong).encode()
+        letter = read_letter(Message("events.dead", 0, 0, NOON, None, value), INPUTS)
+        assert bool(letter) == found
 
 
 @pytest.mark.parametrize(
