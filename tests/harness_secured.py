@@ -4,12 +4,13 @@ Beside its users and their rights it is the Kafka of the embedded stack.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
@@ -59,6 +60,20 @@ def command_of(beginning: str) -> str:
     found = re.search(rf"^{re.escape(beginning)}.*$", RUNBOOK.read_text(), re.MULTILINE)
     assert found, beginning
     return found[0]
+
+
+async def restored_places(url: str, names: Mapping[str, str]) -> dict[int, int]:
+    """Where the partitions of the raw topic go on, as the runbook asks a restored database; `names` replace what stands there."""
+    found = re.search(r'psql "\$DATABASE_URL" -Atc "([^"]+events\.raw[^"]+)"', RUNBOOK.read_text())
+    assert found
+    statement = found[1]
+    for name, instead in names.items():
+        statement = statement.replace(name, f"'{instead}'")
+    connection = await asyncpg.connect(url)
+    try:
+        return dict(await connection.fetch(statement))
+    finally:
+        await connection.close()
 
 
 def user_of(url: str, name: str) -> str:

@@ -13,11 +13,17 @@ from processor.io.postgres import Postgres
 from processor.places import DOUBTED, Own, Place
 from processor.pure.lane import Bounds
 from processor.pure.types import Record
+from tests import harness
+from tests.harness_secured import restored_places
 
 pytestmark = pytest.mark.contract
 FIRST, SECOND = Partition("events.raw", 0), Partition("events.raw", 1)
 HERE = Place(b"topic", 7, 5, b"digest")
 THERE = Place(b"topic", 3)
+ROW_OF_EARLIER = """
+INSERT INTO events (org_unit, id, lead_id, event_type, metadata, occurred_at, received_at, source_topic, source_partition,
+    source_offset, batch, rules, counted)
+VALUES ('acme', 'e', 'l', 'T', '{}', now(), now(), 'events.raw', 0, 500, 1, 1, true)"""
 
 
 @pytest.fixture
@@ -146,3 +152,17 @@ async def test_nor_does_it_believe_again_what_it_has_doubted(postgres: Postgres)
     with pytest.raises(Retryable, match="another lane"):
         await own.believe(former)
     assert (former, await late.kept(FIRST)) == (THERE, HERE)
+
+
+async def test_a_restored_database_says_where_each_lane_goes_on(
+    postgres: Postgres, database: str
+) -> None:
+    """As the runbook asks it: rows of an earlier topic of the name, which had higher offsets, do not count."""
+    places = Places(postgres, "processor")
+    await places.take(FIRST, Place(b"earlier", 501))
+    await asyncio.to_thread(harness.execute, database, ROW_OF_EARLIER)
+    await places.take(FIRST, Place(b"topic", 0))
+    await places.take(SECOND, Place(b"topic", 0))
+    places.reached(FIRST, HERE)
+    await places.keep()
+    assert await restored_places(database, {}) == {0: 7, 1: 0}

@@ -10,6 +10,7 @@ import pytest
 
 from processor.embedded import Stack
 from tests import harness
+from tests.harness_secured import restored_places
 from tests.traffic import Record, Shape, stream
 from tests.traffic_filters import FIRST
 from tests.verdict_run import Run
@@ -27,12 +28,11 @@ async def lost_and_restored(server: str, database: str, backup: str) -> None:
 
 
 async def go_back_to_what_is_stored(run: Run) -> None:
-    """The runbook's step: each partition goes on behind the newest row it has, merges from the beginning."""
-    stored = dict.fromkeys(range(4), 0)
-    for row in await run.rows():
-        if row["source_topic"] == run.world.raw:
-            partition = row["source_partition"]
-            stored[partition] = max(stored[partition], row["source_offset"] + 1)
+    """The runbook's step: each partition goes on where its lane had come to, merges from the beginning."""
+    stored = await restored_places(
+        run.world.postgres, {"'processor'": run.world.group, "'events.raw'": run.world.raw}
+    )
+    assert sorted(stored) == [0, 1, 2, 3]
     places = [(run.world.raw, p, str(to)) for p, to in stored.items()]
     places += [(run.world.merges, p, "earliest") for p in range(4)]
     for topic, partition, to in places:
