@@ -19,6 +19,8 @@ from msgspec import Struct
 
 from processor.io.kafka_compressed import plain, unread
 
+HELD = 8 << 20
+"""Bytes of records out of compressed batches that are handed over of a partition at once; the last one may exceed it."""
 _LENGTH = struct.Struct(">8xi")
 
 
@@ -57,11 +59,27 @@ class Read(Struct, gc=False):
 
 
 class Records(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    """What was fetched of a partition, record by record, for half of what making them costs aiokafka."""
+    """What was fetched of a partition, record by record, for half of what making them costs aiokafka.
+
+    A fetch of a few KB may become hundreds of MB.  An iteration ends at `HELD`, and aiokafka fetches again what is left; so it does
+    where one is broken off within a larger batch, which every partition might keep.
+    """
+
+    _records_iterator: Iterator[Read]
 
     def __iter__(self) -> Iterator[Read]:
-        records: Iterator[Read] = self._records_iterator
-        return records
+        fetched: Fetched = self._records
+        held = 0
+        try:
+            for record in self._records_iterator:
+                yield record
+                if fetched.grown:
+                    held += _weight(record)
+                    if held >= HELD:
+                        return
+        finally:
+            if fetched.grown > HELD:
+                self._records_iterator = iter(())
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Read:
         return Read(
@@ -83,6 +101,8 @@ class Fetched:
         self._data = data
         self._at = 0
         self._records = MemoryRecords(data)
+        self.grown = 0
+        """Bytes of the batch that is being read, where it was compressed."""
         self.has_next = self._records.has_next
         self.size_in_bytes = self._records.size_in_bytes
 
@@ -90,13 +110,15 @@ class Fetched:
         """The next one; there is one."""
         begin = self._at
         self._at += _LENGTH.size + _LENGTH.unpack_from(self._data, begin)[0]
-        return Batch(self._records.next_batch(), memoryview(self._data)[begin : self._at])
+        self.grown = 0
+        return Batch(self, self._records.next_batch(), memoryview(self._data)[begin : self._at])
 
 
 class Batch:
     """aiokafka's batch, decompressed within bounds; aiokafka's own, slower reader takes over where the fast one stumbles."""
 
-    def __init__(self, batch: Any, data: memoryview) -> None:
+    def __init__(self, fetched: Fetched, batch: Any, data: memoryview) -> None:
+        self._fetched = fetched
         self._batch = batch
         self._data = data
 
@@ -113,6 +135,7 @@ class Batch:
                 yield from unread(self._batch, self._data)
                 return
             self._batch, self._data = MemoryRecords(found).next_batch(), memoryview(found)
+            self._fetched.grown = len(found)
         read = 0
         try:
             for record in self._batch:
@@ -120,6 +143,13 @@ class Batch:
                 yield record
         except UnicodeDecodeError:
             yield from islice(_lenient(self._data), read, None)
+
+
+def _weight(record: Read) -> int:
+    weight = len(record.value or b"") + len(record.key or b"")
+    for name, held in record.headers:
+        weight += len(name) + len(held or b"")
+    return weight
 
 
 def _lenient(data: memoryview) -> Iterator[Any]:

@@ -2,10 +2,11 @@
 
 import struct
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.io.kafka_compressed import LONGEST
-from processor.io.kafka_records import Fetched, Records
+from processor.io.kafka_records import HELD, Fetched, Records
 from processor.pure.letters import UNREAD
 
 NONE, GZIP = 0, 1
@@ -141,3 +142,70 @@ def test_reading_goes_on_where_it_was_left() -> None:
     assert [next(iter(records)).offset, records.next_fetch_offset] == [10, 11]
     assert [record.offset for record in records] == [11, 12]
     assert (list(records), records.next_fetch_offset) == ([], 13)
+
+
+class Reading:
+    """Stands in a partition of batches, each of as many records, and fetches as a consumer does: whole batches from where it stands."""
+
+    def __init__(self, batches: list[bytes], each: int) -> None:
+        self.batches, self.each = batches, each
+        self.state = SimpleNamespace(paused=False, position=0, consumed_to=self.stand)
+        self.fetched = self.fetch()
+
+    def stand(self, offset: int) -> None:
+        """As aiokafka tells how far it is."""
+        self.state.position = offset
+
+    def fetch(self) -> FetchResult:
+        """All there is from where it stands."""
+        data = b"".join(self.batches[self.state.position // self.each :])
+        topic, at = TopicPartition("t", 0), self.state.position
+        records = Records(topic, Fetched(data), [], at, None, None, True, 1)
+        assigned = SimpleNamespace(active=True, state_value=lambda _: self.state)
+        return FetchResult(topic, assignment=assigned, partition_records=records, backoff=0)
+
+    def getall(self, most: int) -> list[Any]:
+        """What is handed over at once."""
+        found: list[Any] = self.fetched.getall(most)
+        if not self.fetched.has_more():
+            self.fetched = self.fetch()
+        return found
+
+
+MEGABYTE = b" " * (1 << 20)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("most", [2, 4_000])
+def test_what_a_few_batches_become_is_handed_over_a_bounded_part_at_a_time(
+    codec: int, most: int
+) -> None:
+    """However many records are asked for: each comes once, in order, and what was left of a fetch comes with the next."""
+    batches = [compressed(codec, *[MEGABYTE] * 3, base=3 * n) for n in range(12)]
+    reading, offsets = Reading(batches, 3), list[int]()
+    while len(offsets) < 36:
+        found = reading.getall(most)
+        offsets += [record.offset for record in found]
+        assert sum(len(record.value) for record in found) <= HELD + len(MEGABYTE)
+        assert found
+    assert offsets == list(range(36))
+    assert reading.getall(most) == []
+
+
+def test_a_record_larger_than_what_is_handed_over_at_once_comes_alone() -> None:
+    """It holds up nothing."""
+    values = [b"a", b" " * (HELD + 1), b"c"]
+    reading = Reading([compressed(4, *values, base=0)], 3)
+    assert [[len(r.value) for r in reading.getall(9)] for _ in range(3)] == [[1, HELD + 1], [1], []]
+
+
+def test_what_is_left_of_a_large_batch_is_fetched_again_and_not_kept() -> None:
+    """Each of many partitions might keep one; a small one is kept."""
+    large = Reading([compressed(4, *[MEGABYTE] * 20, base=0)], 20)
+    small = Reading([compressed(4, *[b"a"] * 20, base=0)], 20)
+    for reading in (large, small):
+        assert [r.offset for r in reading.fetched.getall(3)] == [0, 1, 2]
+    assert [r.offset for r in small.fetched.getall(3)] == [3, 4, 5]
+    assert (large.fetched.getall(3), large.fetched.has_more()) == ([], False)
+    large.fetched = large.fetch()
+    assert [r.offset for r in large.getall(99)] == list(range(3, 11))
