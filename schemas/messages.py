@@ -28,6 +28,8 @@ from schemas.values import (
 SCHEMA_VERSION = 1
 """Of the enriched event: the header ``schema-version``."""
 SOURCES_OF_A_MERGE = 500
+LARGEST = 4 << 20
+"""Bytes of a message."""
 NESTING = 512
 """Levels a message may have, fields that are ignored included."""
 _LONGEST_INTEGER = 20
@@ -238,6 +240,8 @@ def _decode(data: bytes) -> Json:
 
     An integer of more digits than any that is kept becomes infinite, which is refused where it is kept.
     """
+    if len(data) > LARGEST:
+        raise ValueError("more than 4 MB")
     try:
         decoded: Json = json.loads(data.decode(), parse_int=_integer)
     except RecursionError as error:

@@ -7,10 +7,14 @@ finite, and lone surrogates stay in their strings, so that a field nobody keeps 
 import json
 import math
 import re
+from array import array
+from itertools import accumulate
 
 from processor.pure.faults import Fault
 from processor.pure.types import Json
 
+LARGEST = 4 << 20
+"""Bytes a text may have: others wait while it is looked at."""
 DEEPEST = 512
 """Levels of nesting a text may have, unknown fields included: what Python's recursion limit allows from any call depth."""
 BACKSLASH = ord("\\")
@@ -18,9 +22,12 @@ BACKSLASH = ord("\\")
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**64 - 1
 
 _LONGEST_INTEGER = 20
-_MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", array("b", [1, 1, -1, -1]).tobytes())
+_NO_STEPS = bytes(set(range(256)) - set(b"[{]}"))
 
 NO_VALUE = Fault("parse", "no_value", "The message has no value.")
+_TOO_LARGE = Fault("parse", "too_large", f"The value has more than {LARGEST >> 20} MB.")
 _NOT_UTF8 = Fault("parse", "not_utf8", "The value is not UTF-8 text.")
 _NOT_JSON = Fault("parse", "not_json", "The value is not JSON.")
 _TOO_DEEP = Fault("parse", "nested_too_deep", f"The value is nested deeper than {DEEPEST} levels.")
@@ -28,11 +35,13 @@ _TOO_DEEP = Fault("parse", "nested_too_deep", f"The value is nested deeper than 
 
 def decode(value: bytes, deepest: int = DEEPEST) -> "Json | Fault":
     """The value of a JSON text; of duplicate keys the last wins."""
+    if len(value) > LARGEST:
+        return _TOO_LARGE
     try:
         text = value.decode()
     except UnicodeDecodeError:
         return _NOT_UTF8
-    if too_deep(value, deepest):
+    if excessive(value, deepest):
         return _TOO_DEEP
     try:
         decoded: Json = json.loads(text, parse_int=_integer)
@@ -43,20 +52,17 @@ def decode(value: bytes, deepest: int = DEEPEST) -> "Json | Fault":
     return decoded
 
 
-def too_deep(value: bytes, deepest: int = DEEPEST) -> bool:
-    """Whether the text has more levels than `deepest`; cheap for texts that cannot."""
-    if len(value) <= 2 * deepest or value.count(b"[") + value.count(b"{") <= deepest:
+def excessive(value: bytes, deepest: int = DEEPEST) -> bool:
+    """Whether the text is larger than `LARGEST` or has more levels than `deepest`; cheap for texts that cannot."""
+    if len(value) <= 2 * deepest:
         return False
-    depth = 0
-    for mark in _MARKS.finditer(value):
-        opened = value[mark.start()]
-        if opened in b"[{":
-            depth += 1
-            if depth > deepest:
-                return True
-        elif opened in b"]}":
-            depth -= 1
-    return False
+    if len(value) > LARGEST:
+        return True
+    if value.count(b"[") + value.count(b"{") <= deepest:
+        return False
+    # Mark by mark in Python takes ten times as long.
+    steps = array("b", _STRINGS.sub(b"", value).translate(_STEPS, _NO_STEPS))
+    return max(accumulate(steps), default=0) > deepest
 
 
 def size(value: Json) -> tuple[int, int]:

@@ -22,9 +22,12 @@ def dead_letter(rejected: Rejected, max_bytes: int) -> bytes:
     """
     record = rejected.record
     payload = record.value
-    whole = _letter(rejected, None if payload is None else base64.b64encode(payload).decode())
-    if payload is None or fits(record, whole, max_bytes):
-        return whole
+    if payload is None:
+        return _letter(rejected, None)
+    if len(payload) < max_bytes:  # else it need not be encoded to see
+        whole = _letter(rejected, base64.b64encode(payload).decode())
+        if fits(record, whole, max_bytes):
+            return whole
     return _letter(rejected, None, payload_sha256=hashlib.sha256(payload).hexdigest())
 
 

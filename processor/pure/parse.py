@@ -95,7 +95,7 @@ def _any(record: Record, max_future_ms: int) -> Event | Rejected:
 def _plain(record: Record, max_future_ms: int) -> Event | None:
     """The event of a record that has everything and nothing unusual, at half the cost; None: `read` has to look at it."""
     value, published_at = record.value, record.timestamp
-    if value is None or published_at is None or published_at < 0 or jsontext.too_deep(value):
+    if value is None or published_at is None or published_at < 0 or jsontext.excessive(value):
         return None
     try:
         fields = _decoded(value)
@@ -138,7 +138,7 @@ def judged(
     deepest: int = jsontext.DEEPEST,
 ) -> T | Fault:
     """What a judge makes of a JSON text, read exactly unless what it made of the fast reading is `sure` to be the same."""
-    if not jsontext.too_deep(value, deepest):
+    if not jsontext.excessive(value, deepest):
         try:
             found = judge(orjson.loads(value))
         except orjson.JSONDecodeError:

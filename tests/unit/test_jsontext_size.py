@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from processor.pure import jsontext
 
@@ -25,3 +27,29 @@ def test_levels_and_keys_are_counted(value: Any, size: tuple[int, int]) -> None:
 def test_the_deepest_value_that_can_be_decoded_is_measured() -> None:
     value = jsontext.decode(b"[" * jsontext.DEEPEST + b"]" * jsontext.DEEPEST)
     assert jsontext.size(value) == (jsontext.DEEPEST, 0)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.sampled_from([*'[]{}"\\a', '"a\\"]"', "[[["]), max_size=40), st.integers(1, 5))
+def test_a_text_is_too_deep_where_one_more_container_is_open_than_may_be(
+    parts: list[str], deepest: int
+) -> None:
+    """What is in strings opens nothing; whether the text is JSON is no question here."""
+    text = "".join(parts)
+    assert jsontext.excessive(text.encode(), deepest) == (
+        len(text) > 2 * deepest and most_open(text) > deepest
+    )
+
+
+def most_open(text: str) -> int:
+    """How many containers are open at once, at most."""
+    depth = most = 0
+    inside = escaped = False
+    for mark in text:
+        if inside:
+            inside, escaped = escaped or mark != '"', not escaped and mark == "\\"
+        elif mark == '"':
+            inside = True
+        else:
+            depth += (mark in "[{") - (mark in "]}")
+            most = max(most, depth)
+    return most

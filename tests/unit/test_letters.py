@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -56,6 +57,19 @@ def test_a_message_without_a_value_has_a_letter_without_a_payload(max_bytes: int
 def test_an_empty_value_is_an_empty_payload() -> None:
     """Unlike none."""
     assert json.loads(dead_letter(refused(b""), ROOMY))["payload_base64"] == ""
+
+
+def test_a_payload_that_cannot_fit_is_not_copied() -> None:
+    """One out of a compressed batch may have 64 MB."""
+    refusal = rejection(record(bytes(8 * ROOMY)))
+    tracemalloc.start()
+    try:
+        letter = dead_letter(refusal, ROOMY)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert b"payload_sha256" in letter
+    assert most < ROOMY
 
 
 def test_a_payload_that_does_not_fit_is_named_by_its_hash() -> None:

@@ -3,19 +3,23 @@
 import inspect
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from processor.pure.jsontext import LARGEST
 from processor.pure.parse import parse
 from processor.pure.types import Event, Rejected
 from tests.unit.parse_records import (
+    ASKED,
     BODY,
     HOUR,
     NOON,
     accepted,
     event,
     kept,
+    merged,
     record,
     refused,
     spliced,
@@ -23,6 +27,11 @@ from tests.unit.parse_records import (
 
 FIELDS = ["org_unit", "lead_id", "event_type"]
 LONGEST = {"org_unit": 64, "lead_id": 128, "event_type": 128, "id": 128}
+
+
+def parse_raw(value: bytes) -> Event | Rejected:
+    """What a record of the raw topic says."""
+    return parse(record(value), HOUR)
 
 
 def body(**fields: Any) -> bytes:
@@ -177,6 +186,20 @@ def test_bytes_that_are_no_json_object_are_refused_at_stage_parse(
     refusal = refused(value)
     assert (refusal.stage, refusal.error) == ("parse", error)
     assert refusal.reason.endswith(".")
+
+
+@pytest.mark.parametrize(("good", "read"), [(BODY, parse_raw), (ASKED, merged)])
+def test_a_value_of_more_than_4_mb_is_refused_whatever_it_is(
+    good: dict[str, Any], read: Callable[[bytes], object]
+) -> None:
+    """To look at it would take seconds in which nothing else is done; one of 4 MB is as good as any."""
+    text = json.dumps(good).encode()
+    for value in (text, text.replace(b"lead-1", b"\xff"), b"[" * 600):
+        refusal = read(value.ljust(LARGEST + 1))
+        assert isinstance(refusal, Rejected)
+        assert (refusal.stage, refusal.error) == ("parse", "too_large")
+        assert refusal.reason == "The value has more than 4 MB."
+    assert not isinstance(read(text.ljust(LARGEST)), Rejected)
 
 
 def test_a_text_may_have_512_levels_in_what_is_not_kept() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.pure.faults import Fault
+from processor.pure.jsontext import LARGEST
 from processor.pure.parse import read
 from processor.pure.types import Rejected
 from schemas.messages import MergeCommand, RawEvent
@@ -62,6 +63,12 @@ def test_parse_and_model_agree_how_deep_a_message_may_be(nested: int, inner: str
     """In fields that nobody keeps."""
     unknown = "[" * nested + inner + "]" * nested
     agree(f'{json.dumps(TIMED)[:-1]}, "unknown": {unknown}}}'.encode())
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_parse_and_model_agree_how_large_a_message_may_be(more: int) -> None:
+    """White space counts."""
+    agree(json.dumps(TIMED).encode().ljust(LARGEST + more))
 
 
 @settings(max_examples=50)
