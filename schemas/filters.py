@@ -6,10 +6,11 @@ Event types are normalised as those of events are, so that ``page_view`` watches
 from collections import Counter
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from schemas.names import normalise_event_type
 from schemas.values import (
+    LONGEST_LIST,
     BlankEventType,
     EventType,
     FilledText,
@@ -23,8 +24,10 @@ from schemas.values import (
     Pattern,
     Scalar,
     Tuple,
+    no_longer_than,
 )
 
+MOST_CONDITIONS = 20
 FILTERS_OF_A_KIND = 1_000
 """At most so many velocity filters, and so many metadata filters, in an org unit."""
 
@@ -58,7 +61,11 @@ class Membership(Input):
 
     key: Key
     operator: Literal["in"]
-    value: Annotated[Tuple[Scalar], Field(max_length=1_000)]
+    value: Annotated[
+        Tuple[Scalar],
+        Field(max_length=LONGEST_LIST),
+        BeforeValidator(no_longer_than(LONGEST_LIST)),
+    ]
 
 
 class Order(Input):
@@ -124,7 +131,11 @@ class MetadataDefinition(Input):
     name: Name
     event_type: Annotated[BlankEventType, AfterValidator(_watched_or_every)] = ""
     """Empty: every type."""
-    conditions: Annotated[Tuple[Condition], Field(min_length=1, max_length=20)]
+    conditions: Annotated[
+        Tuple[Condition],
+        Field(min_length=1, max_length=MOST_CONDITIONS),
+        BeforeValidator(no_longer_than(MOST_CONDITIONS)),
+    ]
     enabled: bool = True
 
 

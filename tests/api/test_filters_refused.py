@@ -65,6 +65,9 @@ CONDITION_MISTAKES: Sequence[tuple[Any, str]] = (
     ({"key": "k", "operator": "gt", "value": True}, ", value: a number is needed"),
     ({"key": "k", "operator": "in", "value": ["x"] * 1_001}, ", value: the list should have"),
     ({"key": "k", "operator": "in_cidr", "value": "10.0.0.0/80"}, ", value: '10.0.0.0/80'"),
+    ({"key": "k", "operator": "in_cidr", "value": [0] * 1_001}, ", value: the list should have"),
+    ({"key": "k", "operator": "in_cidr", "value": "fe80::1%\0"}, ", value: NUL"),
+    ({"key": "k", "operator": "in_cidr", "value": "fe80::1%\ud800"}, ", value: lone surrogates"),
     (5, ": Input should be"),
 )
 
@@ -73,8 +76,8 @@ async def test_a_mistake_in_a_condition_is_named(api: Api) -> None:
     """With its place in the list."""
     good = {"key": "k", "operator": "exists"}
     for condition, complaint in CONDITION_MISTAKES:
-        body = {"name": "Bots", "conditions": [good, condition]}
-        answer = await api.client.post("/metadata-filters", json=body)
+        body = json.dumps({"name": "Bots", "conditions": [good, condition]}).encode()
+        answer = await api.client.post("/metadata-filters", content=body)
         assert refusal(answer, 400).startswith(f"conditions 2{complaint}")
 
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import schemas
 from processor.pure.attributes import compile_conditions
+from schemas import mistakes
 
 CONDITION: TypeAdapter[schemas.Condition] = TypeAdapter(schemas.Condition)
 EXISTS = {"key": "a", "operator": "exists"}
@@ -159,6 +160,9 @@ def test_each_operator_takes_its_values(operator: str, values: list[Any]) -> Non
         ("matches", ["x" * 1_001], "at most 1000"),
         ("in_cidr", ["10.0.0.0/33", "host", ["10.0.0.0/8", ""]], "does not appear to be"),
         ("in_cidr", [10, None, [1]], "a network, such as"),
+        ("in_cidr", [["10.0.0.0/8"] * 1_001, [None] * 1_001], "at most 1000"),
+        ("in_cidr", ["fe80::%\0/64", ["fe80::1%a\0"]], "NUL"),
+        ("in_cidr", ["fe80::%\ud800/64", ["fe80::1%\udfff"]], "surrogates"),
         ("is", ["x"], "does not match any of the expected tags"),
     ],
 )
@@ -169,6 +173,24 @@ def test_each_operator_refuses_other_values(
     for value in values:
         with pytest.raises(ValidationError, match=complaint):
             CONDITION.validate_python({"key": "k", "operator": operator, "value": value})
+
+
+@pytest.mark.parametrize(
+    ("field", "conditions"),
+    [
+        ("conditions", [0] * 100_000),
+        ("conditions", [EXISTS, {}] * 50_000),
+        ("value", [{"key": "k", "operator": "in", "value": [[]] * 100_000}]),
+        ("value", [{"key": "k", "operator": "in_cidr", "value": [0] * 100_000}]),
+    ],
+)
+def test_a_list_that_is_too_long_is_one_fault(field: str, conditions: list[Any]) -> None:
+    """However many of its items are faults too: each would be kept, with all that is said of it."""
+    with pytest.raises(ValidationError) as found:
+        schemas.MetadataDefinition.model_validate({**METADATA, "conditions": conditions})
+    assert found.value.error_count() <= 2
+    ((place, message),) = mistakes.innermost(found.value)
+    assert (place[-1], message.partition(" at most")[0]) == (field, "Tuple should have")
 
 
 OPERATORS = ["equals", "contains", "starts_with", "exists", "in", "gt", "lt", "matches", "in_cidr"]
