@@ -70,6 +70,9 @@ def compile_pattern(pattern: str) -> "re2._Regexp":
     options.case_sensitive = False
     options.log_errors = False
     options.max_mem = PATTERN_MEMORY
+    options.never_capture = (
+        True  # as workers compile it: RE2 keeps one compiled form for the same options
+    )
     try:
         return re2.compile(pattern, options)
     except re2.error as error:

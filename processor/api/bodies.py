@@ -1,5 +1,8 @@
 """Bodies: read after the token and its scope are checked, never more of them than is allowed, and only as JSON."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -14,8 +17,12 @@ LARGEST = 2 << 20
 """Bytes."""
 DEEPEST, MOST_KEYS = 64, 1_000
 """Levels and keys of a body that is no event."""
+LARGE = 64 << 10
+"""Bytes of a body that is judged beside the event loop, which it would hold up: others are answered meanwhile."""
+_judges = ThreadPoolExecutor(1, "bodies")
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 async def read(request: Request) -> bytes:
@@ -39,17 +46,24 @@ async def read(request: Request) -> bytes:
     return bytes(body)
 
 
-async def decoded(request: Request) -> Any:
-    """The body as JSON; raises `Refused`."""
-    value = jsontext.decode(await read(request))
-    if isinstance(value, Fault):
-        raise Refused(400, f"The body is not valid: {value.reason}")
-    return value
+async def judged(
+    body: bytes, judge: Callable[[bytes], T], judges: ThreadPoolExecutor = _judges
+) -> T:
+    """What `judge` makes of a body, of a `LARGE` one in its turn at one of the threads; raises what it raises."""
+    if len(body) <= LARGE:
+        return judge(body)
+    return await asyncio.get_running_loop().run_in_executor(judges, judge, body)
 
 
 async def small(request: Request) -> Any:
     """The body as JSON within `DEEPEST` and `MOST_KEYS`; raises `Refused`."""
-    value = await decoded(request)
+    return await judged(await read(request), _small)
+
+
+def _small(body: bytes) -> Any:
+    value = jsontext.decode(body)
+    if isinstance(value, Fault):
+        raise Refused(400, f"The body is not valid: {value.reason}")
     levels, keys = jsontext.size(value)
     if levels > DEEPEST:
         raise Refused(400, f"The body is nested deeper than {DEEPEST} levels")

@@ -1,6 +1,8 @@
 """Definitions of filters as bodies give them, checked by the models and in the words of the YAML file."""
 
+import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +19,7 @@ MODELS: Mapping[Kind, type[VelocityDefinition] | type[MetadataDefinition]] = {
 }
 ANSWERED = frozenset(("org_unit", "version", "changed_at", "changed_by"))
 """Fields of an answer that are nobody's to set: ignored in a body, so that an answer may be sent back."""
+_checks = ThreadPoolExecutor(1, "definitions")
 
 
 def given(body: Any, filter_id: str | None = None) -> dict[str, Any]:
@@ -27,6 +30,11 @@ def given(body: Any, filter_id: str | None = None) -> dict[str, Any]:
     if filter_id is not None and fields.setdefault("id", filter_id) != filter_id:
         raise Refused(400, f"id: is {filter_id} in the path, and cannot be changed")
     return fields
+
+
+async def checked(kind: Kind, fields: Mapping[str, Any]) -> Definition:
+    """As `definition`, beside the event loop, one at a time: compiling patterns and reading networks may take a second."""
+    return await asyncio.get_running_loop().run_in_executor(_checks, definition, kind, fields)
 
 
 def definition(kind: Kind, fields: Mapping[str, Any]) -> Definition:

@@ -151,7 +151,7 @@ async def list_events_of_a_lead(
 )
 async def delete_events(request: Request, serving: Serving, deleter: EventsDeleter) -> Response:
     """Deletes events for good: their metadata goes, their ids stay taken.  Unknown ids are ignored."""
-    ids = _event_ids(jsontext.decode(await bodies.read(request)))
+    ids = await bodies.judged(await bodies.read(request), _event_ids)
     known = [event_id for event_id in ids if _can_be_an_id(event_id)]
     deleted = await listing.delete(serving.postgres, deleter.org_unit, known, deleter.name)
     return json({"deleted": deleted})
@@ -246,8 +246,9 @@ def _can_be_an_id(text: str) -> bool:
     return 0 < len(text) <= LONGEST_ID and not unstorable(text)
 
 
-def _event_ids(body: Any) -> list[str]:
-    ids = body.get("event_ids") if isinstance(body, dict) else None
+def _event_ids(body: bytes) -> list[str]:
+    decoded = jsontext.decode(body)
+    ids = decoded.get("event_ids") if isinstance(decoded, dict) else None
     if not isinstance(ids, list) or not ids:
         raise Refused(400, _BAD_IDS)
     if len(ids) > MOST_DELETED:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from processor.api import bodies, filters_documented
 from processor.api.answers import json, time_text
 from processor.api.auth import FiltersReader, FiltersWriter
-from processor.api.definitions import MODELS, definition, given
+from processor.api.definitions import MODELS, checked, given
 from processor.api.documented import documented
 from processor.api.errors import Refused
 from processor.api.listing import WholeNumber
@@ -44,9 +44,9 @@ class Resource:
         self, request: Request, serving: Serving, writer: FiltersWriter
     ) -> Response:
         """A new filter; without an id it is given one.  409 where a filter of either kind has the id, or there are too many."""
-        fields = given(await bodies.decoded(request))
+        fields = given(await bodies.small(request))
         fields.setdefault("id", f"{_PREFIXES[self.kind]}-{secrets.token_hex(4)}")
-        wanted = definition(self.kind, fields)
+        wanted = await checked(self.kind, fields)
         async with kept.editing(serving.postgres, writer.org_unit, wanted.id) as edit:
             if edit.kept:
                 raise Refused(409, f"id: {wanted.id} is taken by a {edit.kept.kind} filter")
@@ -75,7 +75,7 @@ class Resource:
     ) -> Response:
         """Replaces a filter: what the body leaves out has its default.  It creates none: 404 where there is no such filter."""
         self._require_id(filter_id)
-        wanted = definition(self.kind, given(await bodies.decoded(request), filter_id))
+        wanted = await checked(self.kind, given(await bodies.small(request), filter_id))
         async with kept.editing(serving.postgres, writer.org_unit, filter_id) as edit:
             require_match(tags, self._mine(edit.kept).version)
             await edit.write(wanted, writer.name)
@@ -91,12 +91,13 @@ class Resource:
     ) -> Response:
         """Changes the fields that the body gives, lists as a whole; the others stay."""
         self._require_id(filter_id)
-        fields = given(await bodies.decoded(request), filter_id)
+        fields = given(await bodies.small(request), filter_id)
+        # Checked before every worker waits for this change: whatever the others are, fields are right or wrong each by itself.
+        example = await checked(self.kind, {**filters_documented.DEFINITIONS[self.kind], **fields})
+        changes = {name: getattr(example, name) for name in fields}
         async with kept.editing(serving.postgres, writer.org_unit, filter_id) as edit:
-            before = self._mine(edit.kept)
-            require_match(tags, before.version)
-            wanted = definition(self.kind, {**before.definition, **fields})
-            await edit.write(wanted, writer.name)
+            require_match(tags, self._mine(edit.kept).version)
+            await edit.change(changes, writer.name)
         return self._answer(writer.org_unit, edit)
 
     async def delete_filter(

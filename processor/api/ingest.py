@@ -1,6 +1,5 @@
 """Events by HTTP instead of Kafka: what is accepted here is on the raw topic, and a worker cannot tell the difference."""
 
-import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,8 +24,6 @@ from processor.pure.faults import Fault
 from schemas import RawEvent
 
 KEY = "Idempotency-Key"
-LARGE = 64 << 10
-"""Bytes of a body that is judged beside the event loop, which it would hold up: others are answered meanwhile."""
 _judges = ThreadPoolExecutor(1, "ingest")
 _EXAMPLE = {
     "lead_id": "ld_456",
@@ -135,11 +132,7 @@ async def _judged(serving: Services, org_unit: str, body: bytes) -> _Batch:
     """What the body submits now; raises `Refused`."""
     accepted_at = serving.clock()
     accepting = ingest.Accepting(org_unit, accepted_at, serving.settings.max_future_ms)
-    if len(body) <= LARGE:
-        events = ingest.read(body, accepting)
-    else:
-        loop = asyncio.get_running_loop()
-        events = await loop.run_in_executor(_judges, ingest.read, body, accepting)
+    events = await bodies.judged(body, partial(ingest.read, accepting=accepting), _judges)
     if isinstance(events, Fault):
         raise Refused(413 if events.error == ingest.TOO_LARGE else 400, events.reason)
     ids = [event.id or token_hex(16) for event in events]

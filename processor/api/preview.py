@@ -1,7 +1,7 @@
 """Previews: what a filter that is not saved would do to the events of a range, as if it had always been there."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from processor.api import bodies
 from processor.api.answers import json, time_text
 from processor.api.auth import FiltersReader
-from processor.api.definitions import MODELS, definition, given, schema
+from processor.api.definitions import MODELS, checked, given, schema
 from processor.api.documented import documented, taking
 from processor.api.errors import RETRY_AFTER_S, Refused
 from processor.api.events import EXAMPLE, ListedEvent, listed
@@ -107,26 +107,28 @@ class _Previews:
         """Runs a filter that is not saved over stored events, in their processing order.  It counts as enabled."""
         body = await bodies.model(request, PreviewBody)
         fields = {"id": "preview", "name": "Preview", **given(body.filter)}
-        wanted = definition(self.kind, fields)
         since, until = _bounds(body, serving.clock())
-        replaced = wanted.id if "id" in body.filter else None
-        scan = Scan(reader.org_unit, wanted, since, until, replaced)
-        return json(_shown(await _found(request, serving, scan)))
+
+        async def goes_on() -> None:
+            if serving.stopping.is_set() or await request.is_disconnected():
+                raise Refused(503, "The preview was cut off", {"Retry-After": RETRY_AFTER_S})
+
+        async with serving.previews.turn():
+            await goes_on()
+            wanted = await checked(self.kind, fields)
+            replaced = wanted.id if "id" in body.filter else None
+            scan = Scan(reader.org_unit, wanted, since, until, replaced)
+            found = await _found(serving, scan, goes_on)
+        return json(_shown(found))
 
 
-async def _found(request: Request, serving: Services, scan: Scan) -> Found:
-    async def goes_on() -> None:
-        if serving.stopping.is_set() or await request.is_disconnected():
-            raise Refused(503, "The preview was cut off", {"Retry-After": RETRY_AFTER_S})
-
-    async with serving.previews.turn():
-        await goes_on()
-        try:
-            async with asyncio.timeout(LONGEST_S):
-                return await preview.run(serving.postgres, scan, goes_on)
-        except TimeoutError as error:
-            text = f"A preview of this range takes over {LONGEST_S} s; choose a shorter one"
-            raise Refused(400, text) from error
+async def _found(serving: Services, scan: Scan, goes_on: Callable[[], Awaitable[None]]) -> Found:
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            return await preview.run(serving.postgres, scan, goes_on)
+    except TimeoutError as error:
+        text = f"A preview of this range takes over {LONGEST_S} s; choose a shorter one"
+        raise Refused(400, text) from error
 
 
 def _bounds(body: PreviewBody, now: int) -> tuple[int, int]:

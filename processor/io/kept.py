@@ -59,6 +59,12 @@ class Editing:
         found: int = await self._connection.fetchval(QUERIES["count_filters"], self._org_unit, kind)
         return found
 
+    async def change(self, fields: Mapping[str, Any], by: str) -> None:
+        """The filter, which must be there, has these fields, as its model has them; the others stay."""
+        if self._stored is None:
+            raise ValueError("a filter that is not there cannot be changed")
+        await self.write(self._stored.definition.model_copy(update=fields), by)
+
     async def write(self, definition: Definition | None, by: str) -> None:
         """The filter is this from the commit on, None: deleted; where it is so already, nothing changes."""
         key = self._org_unit, self._id

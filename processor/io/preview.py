@@ -52,7 +52,7 @@ class Found(Struct, frozen=True):
 async def run(postgres: Postgres, scan: Scan, goes_on: Callable[[], Awaitable[None]]) -> Found:
     """Judges every event of the range; `goes_on` is asked now and then, and ends it by an exception.  Raises `Retryable`."""
     tally = Tally()
-    velocity, rules = _rules(scan)
+    velocity, rules = await asyncio.to_thread(_rules, scan)
     preview = Preview(rules, velocity)
     async with postgres.of_org_unit(scan.org_unit, long=True) as connection:
         await connection.execute(QUERIES["preview_settings"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from processor.io.postgres import QUERIES
 from tests.api.client import ORG, Api, api
 from tests.api.filtering import BODIES, VELOCITY, both, made, refusal
 
@@ -95,6 +96,17 @@ async def test_a_patch_is_checked_as_what_it_makes(api: Api, path: str) -> None:
         answer = await api.client.patch(f"{path}/one", json=body)
         assert refusal(answer, 400).startswith(complaint)
     assert (await api.client.get(f"{path}/one")).json()["version"] == 1
+
+
+@both
+async def test_a_mistake_is_found_before_anybody_waits_for_the_change(api: Api, path: str) -> None:
+    """A change that is being made holds every worker up: what is wrong is told while another one is."""
+    one = await made(api, path)
+    async with api.database.acquire() as connection, connection.transaction():
+        await connection.execute(QUERIES["lock_rules"])
+        for method in ("PUT", "PATCH"):
+            answer = await api.client.request(method, f"{path}/{one['id']}", json={"name": ""})
+            assert refusal(answer, 400).startswith("name: ")
 
 
 async def test_an_org_unit_has_a_thousand_filters_of_a_kind_at_most(api: Api) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 import pytest
+import re2
 
+from processor.api.definitions import definition
 from processor.io.clock import now_ms
 from processor.pure.metadata import LARGEST
 from processor.pure.operators import compile_operator
@@ -76,6 +78,16 @@ def test_a_pattern_that_takes_too_much_memory_or_going_back_is_refused(pattern: 
     condition = {"key": "k", "operator": "matches", "value": pattern}
     with pytest.raises(ValueError, match=r"(?i)pattern|1000 characters"):
         MetadataDefinition.model_validate({"id": "a", "name": "a", "conditions": [condition]})
+
+
+def test_a_pattern_is_compiled_once() -> None:
+    """By who checks it, by who previews it, and by the same process however often: its compiled form is kept."""
+    patterns = [f"{n}|(once)" for n in range(20)]
+    conditions = [{"key": "k", "operator": "matches", "value": one} for one in patterns]
+    before = re2._Regexp._make.cache_info().misses
+    for _ in range(2):
+        definition("metadata", {"id": "a", "name": "a", "conditions": conditions})
+    assert re2._Regexp._make.cache_info().misses - before == 20
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "ß"])
