@@ -21,7 +21,9 @@ from schemas import VelocityDefinition
 
 _ROWS = 500
 _METADATA = 64 << 10
-"""Characters of metadata that are judged at once."""
+"""Bytes of metadata that are judged at once; rows with more of it are large."""
+_LARGE_ROWS = 8
+"""Large rows at a time: jsonb writes each 1e308 as 309 digits, 4.5 MB of the most that comes in."""
 _TIMEOUT_S = 150
 _REVISION = 1
 
@@ -99,17 +101,33 @@ async def _streamed(
     connection: Connection, scan: Scan, velocity: VelocityFilter | None
 ) -> AsyncIterator[Sequence[Any]]:
     since, until = scan.since, scan.until
-    name = "preview_metadata"
     if velocity is not None:
-        name = "preview_velocity"
         # Judging takes the members in (t - W, t], and for bursts the exceeding events less than W away, each with its members.
         reach = 2 if velocity.keep_first else 1
         since -= reach * velocity.window_ms
         until += (reach - 1) * velocity.window_ms
     asked = (scan.org_unit, scan.definition.event_type, since, until, scan.filter_id)
-    cursor = await connection.cursor(QUERIES[name], *asked, timeout=_TIMEOUT_S)
+    if velocity is None:
+        async for rows in _with_metadata(connection, asked):
+            yield rows
+        return
+    cursor = await connection.cursor(QUERIES["preview_velocity"], *asked, timeout=_TIMEOUT_S)
     while rows := await cursor.fetch(_ROWS, timeout=_TIMEOUT_S):
         yield rows
+
+
+async def _with_metadata(
+    connection: Connection, asked: Sequence[Any]
+) -> AsyncIterator[Sequence[Any]]:
+    """Rows with their metadata: many at a time, but those where it is large few at a time."""
+    query = QUERIES["preview_metadata"]
+    cursor = await connection.cursor(query, *asked, _METADATA, None, timeout=_TIMEOUT_S)
+    while rows := await cursor.fetch(_ROWS, timeout=_TIMEOUT_S):
+        yield [row for row in rows if row["metadata"] is not None]
+        large = [row["id"] for row in rows if row["metadata"] is None]
+        for n in range(0, len(large), _LARGE_ROWS):
+            ids = large[n : n + _LARGE_ROWS]
+            yield await connection.fetch(query, *asked, _METADATA, ids, timeout=_TIMEOUT_S)
 
 
 def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:

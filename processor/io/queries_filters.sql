@@ -74,13 +74,16 @@ LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = e.raw
 ORDER BY 1, e.batch, e.source_offset
 
 -- name: preview_metadata
--- Rows of a type (empty: every type) in a time, in any order.
-SELECT coalesce(r.to_lead, e.original_lead_id, e.lead_id) AS lead_id, e.id, e.event_type, e.metadata::text AS metadata, e.occurred_at,
+-- Rows of a type (empty: every type) in a time, in any order.  A metadata text of more than $6 bytes is null instead: of as few bytes
+-- as come in, jsonb may write forty times as many.  Those rows are asked for again by their ids $7, a few at a time.
+SELECT coalesce(r.to_lead, e.original_lead_id, e.lead_id) AS lead_id, e.id, e.event_type,
+    CASE WHEN $7::text[] IS NOT NULL OR octet_length(written.text) <= $6 THEN written.text END AS metadata, e.occurred_at,
     e.counted, false AS deleted, e.suppression_reason IS NOT NULL AS suppressed, e.suppressed_by ->> 'filter_id' = $5 AS by_it
 FROM events e
+CROSS JOIN LATERAL (SELECT e.metadata::text AS text OFFSET 0) written  -- is written once a row
 LEFT JOIN lead_redirects r ON r.org_unit = $1 AND r.from_lead = coalesce(e.original_lead_id, e.lead_id)
 WHERE e.org_unit = $1 AND ($2::text = '' OR e.event_type = $2) AND e.occurred_at >= $3 AND e.occurred_at < $4
-    AND e.deleted_at IS NULL AND (e.counted OR e.suppression_reason IS NOT NULL)
+    AND e.deleted_at IS NULL AND (e.counted OR e.suppression_reason IS NOT NULL) AND ($7::text[] IS NULL OR e.id = ANY ($7))
 
 -- name: preview_elsewhere
 -- How many rows of other types a filter suppresses.

@@ -1,6 +1,7 @@
 """Previews: what may be asked, who sees what, and how many run at once."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,24 @@ async def test_every_operator_and_limit_is_previewed(api: Api) -> None:
     for threshold, keep_first, events in ((0, False, 4), (0, True, 3), (10_000, True, 0)):
         own = {**widest, "threshold": threshold, "keep_first": keep_first}
         assert (await told(api, "velocity", own))["suppressed"] == events
+
+
+async def test_a_preview_keeps_little_of_large_metadata_in_memory(api: Api) -> None:
+    """Of 100 KB that come in, jsonb writes 4.5 MB; rows large and small are all judged, whatever their order."""
+    large = {"k": [1e308] * 14_000, "ua": "bot"}
+    await store(
+        api.database,
+        [row(n, metadata=large if n % 25 else {"ua": "bot"}, lead_id=f"L{n}") for n in range(50)],
+    )
+    await told(api, "metadata", METADATA)  # what is loaded and prepared only once
+    tracemalloc.start()
+    try:
+        found = await told(api, "metadata", METADATA)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found["events"], found["suppressed"], found["leads"]) == (50, 50, 50)
+    assert peak < 160 << 20, peak
 
 
 async def test_a_preview_sees_its_org_unit_alone(api: Api) -> None:
