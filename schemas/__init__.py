@@ -43,7 +43,7 @@ from schemas.messages import (
     ReplayHeaders,
     VelocitySuppression,
 )
-from schemas.names import normalise_event_type
+from schemas.names import normalise_event_type, spelling, stored_name
 from schemas.rows import EventRow, LeadRedirectRow
 
 __all__ = [
@@ -69,4 +69,6 @@ __all__ = [
     "VelocityFilter",
     "VelocitySuppression",
     "normalise_event_type",
+    "spelling",
+    "stored_name",
 ]

@@ -8,10 +8,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.names import normalise_event_type
+from schemas.names import STORED, normalise_event_type, spelling
 from schemas.values import (
     LONGEST_LIST,
     BlankEventType,
+    BlankStoredType,
     EventType,
     FilledText,
     FilterId,
@@ -23,6 +24,7 @@ from schemas.values import (
     OrgUnit,
     Pattern,
     Scalar,
+    StoredType,
     Tuple,
     no_longer_than,
 )
@@ -106,8 +108,16 @@ def _watched(event_type: str) -> str:
     return normalised
 
 
+def _as_sent(event_type: object) -> object:
+    return spelling(event_type) if isinstance(event_type, str) else event_type
+
+
 def _watched_or_every(event_type: str) -> str:
     return _watched(event_type) if event_type else ""
+
+
+_AS_STORED = Field(json_schema_extra={"maxLength": STORED})
+"""What schemas say of the length, since they know no normalising."""
 
 
 class VelocityDefinition(Input):
@@ -115,7 +125,10 @@ class VelocityDefinition(Input):
 
     id: FilterId
     name: Name
-    event_type: Annotated[EventType, AfterValidator(_watched)]
+    event_type: Annotated[
+        EventType, _AS_STORED, BeforeValidator(_as_sent), AfterValidator(_watched)
+    ]
+    """Any spelling; a type as it is stored, so as exports and answers have it, is that type."""
     threshold: Annotated[int, Field(ge=0, le=10_000)]
     window_ms: Annotated[int, Field(ge=1, le=2_592_000_000)]
     """At most 30 days."""
@@ -129,7 +142,9 @@ class MetadataDefinition(Input):
 
     id: FilterId
     name: Name
-    event_type: Annotated[BlankEventType, AfterValidator(_watched_or_every)] = ""
+    event_type: Annotated[
+        BlankEventType, _AS_STORED, BeforeValidator(_as_sent), AfterValidator(_watched_or_every)
+    ] = ""
     """Empty: every type."""
     conditions: Annotated[
         Tuple[Condition],
@@ -142,6 +157,7 @@ class MetadataDefinition(Input):
 class VelocityFilter(VelocityDefinition):
     """A velocity filter in force: `version` counts its changes."""
 
+    event_type: StoredType
     org_unit: OrgUnit
     version: Annotated[int, Field(ge=1)]
 
@@ -149,6 +165,8 @@ class VelocityFilter(VelocityDefinition):
 class MetadataFilter(MetadataDefinition):
     """A metadata (attribute) filter in force: `version` counts its changes."""
 
+    event_type: BlankStoredType = ""
+    """Empty: every type."""
     org_unit: OrgUnit
     version: Annotated[int, Field(ge=1)]
 

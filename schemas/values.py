@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
+from schemas.names import SENT, STORED
+
 LONGEST_LIST = 1_000
 PATTERN_LENGTH = 1_000
 PATTERN_MEMORY = 1 << 20
@@ -133,8 +135,13 @@ FilledText = Annotated[str, Field(min_length=1, json_schema_extra=_NO_NUL), _KEP
 OrgUnit = Annotated[str, Field(min_length=1, max_length=64, json_schema_extra=_NO_NUL), _KEPT]
 LeadId = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=_NO_NUL), _KEPT]
 EventId = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=_NO_NUL), _KEPT]
-EventType = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=_NO_NUL), _KEPT]
-BlankEventType = Annotated[str, Field(max_length=128, json_schema_extra=_NO_NUL), _KEPT]
+EventType = Annotated[str, Field(min_length=1, max_length=SENT, json_schema_extra=_NO_NUL), _KEPT]
+BlankEventType = Annotated[str, Field(max_length=SENT, json_schema_extra=_NO_NUL), _KEPT]
+StoredType = Annotated[
+    str, Field(min_length=1, max_length=STORED, json_schema_extra=_NO_NUL), _KEPT
+]
+"""Normalised already."""
+BlankStoredType = Annotated[str, Field(max_length=STORED, json_schema_extra=_NO_NUL), _KEPT]
 Name = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra=_NO_NUL), _KEPT]
 Key = Annotated[str, Field(min_length=1, max_length=1_024, json_schema_extra=_NO_NUL), _KEPT]
 FilterId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]

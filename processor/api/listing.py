@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from processor.io.listing import EVERY_REASON, REASONS, Chosen
-from schemas import normalise_event_type
+from schemas import stored_name
 
 DAY_MS = 86_400_000
 LARGEST_LIMIT = 100
@@ -53,7 +53,7 @@ class Asked(BaseModel):
 
 def chosen(asked: Asked, org_unit: str, now: int) -> Chosen | None:
     """What that selects at a time (ms); None where nothing can be."""
-    event_type = normalise_event_type(asked.event_type)
+    event_type = stored_name(asked.event_type)
     if "\0" in event_type or (asked.event_type and not event_type):
         return None
     since, until = bounds(asked.range, now)

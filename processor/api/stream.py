@@ -15,7 +15,7 @@ from processor.api.stream_client import Client
 from processor.api.stream_resume import resume
 from processor.pure import position
 from processor.pure.frames import REASONS, Wanted, hello
-from schemas import normalise_event_type
+from schemas import stored_name
 
 router = APIRouter(tags=["stream"])
 
@@ -123,7 +123,7 @@ def _reasons(asked: str) -> frozenset[str]:
 
 def _types(asked: str) -> frozenset[str]:
     """A type may have a comma in its name: the whole is one of the choices."""
-    types = {normalise_event_type(one) for one in (asked, *asked.split(","))} - {""}
+    types = {stored_name(one) for one in (asked, *asked.split(","))} - {""}
     if asked and not types:
         raise Refused(400, "event_type: nothing is left of it as an event type")
     return frozenset(types)

@@ -58,10 +58,9 @@ def read(path: Path) -> FilterFile:
         raise BadFile("\n".join(f"{path}: {fault}" for fault in faults)) from error
 
 
-def write(file: FilterFile) -> str:
-    """YAML that `read` reads as the same."""
-    document = file.model_dump(mode="json", exclude_none=True)
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def write(document: Mapping[str, Any]) -> str:
+    """A `FilterFile`, as a document, as YAML that `read` reads as the same."""
+    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _sentence(place: Sequence[int | str], message: str, document: Any) -> str:

@@ -5,25 +5,29 @@ What is stored is decided by `successor`; everything else only reads and writes.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from processor.io.postgres import QUERIES, Connection, Postgres
-from schemas import FilterFile, MetadataDefinition, OrgFilters, VelocityDefinition
+from schemas import FilterFile, MetadataDefinition, VelocityDefinition
 
 Definition: TypeAlias = VelocityDefinition | MetadataDefinition
+Kind: TypeAlias = Literal["velocity", "metadata"]
 Key: TypeAlias = tuple[str, str]
 """Org unit and filter id."""
 Wanted: TypeAlias = Mapping[Key, Definition | None]
 """What filters shall be; None: deleted."""
+_VELOCITY = ("threshold", "window_ms", "keep_first")
 
 
 class Stored(Struct, frozen=True):
     """A filter as its row keeps it, a deleted one too."""
 
-    definition: Definition
+    kind: Kind
+    fields: Mapping[str, Any]
+    """As they are written.  They are not checked again: what was once taken can always be exported and removed."""
     version: int
     window_revision: int | None
     """Velocity: the rule revision that last changed what its windows mean."""
@@ -60,12 +64,12 @@ async def apply(postgres: Postgres, file: FilterFile, by: str) -> Changes:
         return await change(connection, stored, wanted, by)
 
 
-async def export(postgres: Postgres, org_unit: str | None) -> FilterFile:
-    """The filters of an org unit (named even where it has none), or of all that have some."""
-    units: dict[str, list[Definition]] = {} if org_unit is None else {org_unit: []}
+async def export(postgres: Postgres, org_unit: str | None) -> dict[str, Any]:
+    """The filters of an org unit (named even where it has none), or of all that have some, as a `FilterFile` has them."""
+    units: dict[str, list[Stored]] = {} if org_unit is None else {org_unit: []}
     for (unit, _), kept in _by_key(await postgres.fetch("filters_now", org_unit)).items():
-        units.setdefault(unit, []).append(kept.definition)
-    return FilterFile(org_units={unit: _org_filters(kept) for unit, kept in units.items()})
+        units.setdefault(unit, []).append(kept)
+    return {"org_units": {unit: _org_filters(kept) for unit, kept in units.items()}}
 
 
 async def locked(connection: Connection, org_units: Iterable[str]) -> Mapping[Key, Stored]:
@@ -96,7 +100,7 @@ def differs(old: Stored | None, new: Definition | None) -> bool:
     """Whether `new` would change anything: text decides, since 1, 1.0 and true are equal in Python."""
     if old is None or old.deleted:
         return new is not None
-    return new is None or (type(new), _text(new)) != (type(old.definition), _text(old.definition))
+    return new is None or (_kind(new), _text(_fields(new))) != (old.kind, _text(old.fields))
 
 
 def successor(old: Stored | None, new: Definition | None, revision: Revision) -> Stored:
@@ -104,22 +108,22 @@ def successor(old: Stored | None, new: Definition | None, revision: Revision) ->
     if new is None:
         if old is None:
             raise ValueError("a filter that never was cannot be deleted")
-        return Stored(old.definition, old.version, old.window_revision, old.newest, deleted=True)
+        return structs.replace(old, deleted=True)
     version = old.version + 1 if old else 1
-    if not isinstance(new, VelocityDefinition):
-        return Stored(new, version, None, None, deleted=False)
-    if old and not old.deleted and _same_windows(old.definition, new):
-        return Stored(new, version, old.window_revision, old.newest, deleted=False)
-    return Stored(new, version, revision.number, revision.newest, deleted=False)
+    kind, fields = _kind(new), _fields(new)
+    if kind == "metadata":
+        return Stored(kind, fields, version, None, None, deleted=False)
+    if old and not old.deleted and _same_windows(old, fields):
+        return Stored(kind, fields, version, old.window_revision, old.newest, deleted=False)
+    return Stored(kind, fields, version, revision.number, revision.newest, deleted=False)
 
 
-def _same_windows(old: Definition, new: VelocityDefinition) -> bool:
+def _same_windows(old: Stored, new: Mapping[str, Any]) -> bool:
     """Whether windows go on: they mean the same, and were kept without a gap until now."""
     return (
-        isinstance(old, VelocityDefinition)
-        and (old.enabled or not new.enabled)
-        and (old.event_type, old.threshold, old.window_ms, old.keep_first)
-        == (new.event_type, new.threshold, new.window_ms, new.keep_first)
+        old.kind == "velocity"
+        and (old.fields["enabled"] or not new["enabled"])
+        and all(old.fields[name] == new[name] for name in ("event_type", *_VELOCITY))
     )
 
 
@@ -133,23 +137,29 @@ def _count(stored: Mapping[Key, Stored], wanted: Wanted, different: Wanted) -> C
     return Changes(added, changed, removed, len(wanted) - len(different))
 
 
-def _text(definition: Definition) -> str:
-    return definition.model_dump_json()
+def _kind(definition: Definition) -> Kind:
+    return "velocity" if isinstance(definition, VelocityDefinition) else "metadata"
+
+
+def _fields(definition: Definition) -> dict[str, Any]:
+    return definition.model_dump(mode="json", exclude_none=True)
+
+
+def _text(fields: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(fields)
 
 
 def _row(org_unit: str, new: Stored, revision: int) -> dict[str, Any]:
-    definition = new.definition.model_dump(mode="json", exclude_none=True)
-    kind = "velocity" if isinstance(new.definition, VelocityDefinition) else "metadata"
     return {
-        **definition,
+        **new.fields,
         "org_unit": org_unit,
-        "kind": kind,
+        "kind": new.kind,
         "version": new.version,
         "revision": revision,
         "window_revision": new.window_revision,
         "newest": new.newest,
         "deleted": new.deleted,
-        "definition": None if new.deleted else definition,
+        "definition": None if new.deleted else new.fields,
     }
 
 
@@ -160,7 +170,8 @@ def _by_key(rows: Iterable[Any]) -> dict[Key, Stored]:
 def from_row(row: Mapping[str, Any]) -> Stored:
     """A row of ``filters``, conditions as text."""
     return Stored(
-        definition=_definition(row),
+        kind=row["kind"],
+        fields=fields_of(row),
         version=row["version"],
         window_revision=row["window_revision"],
         newest=row["newest"],
@@ -168,20 +179,18 @@ def from_row(row: Mapping[str, Any]) -> Stored:
     )
 
 
-def _definition(row: Mapping[str, Any]) -> Definition:
-    common = {name: row[name] for name in ("id", "name", "event_type", "enabled")}
+def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a row as they were written, in the order of the models."""
     if row["kind"] == "velocity":
-        own = {name: row[name] for name in ("threshold", "window_ms", "keep_first")}
-        return VelocityDefinition(**common, **own)
-    return MetadataDefinition(**common, conditions=orjson.loads(row["conditions"]))
+        own = {name: row[name] for name in _VELOCITY}
+    else:
+        own = {"conditions": orjson.loads(row["conditions"])}
+    common = {name: row[name] for name in ("id", "name", "event_type")}
+    return {**common, **own, "enabled": row["enabled"]}
 
 
-def _org_filters(definitions: Iterable[Definition]) -> OrgFilters:
-    velocity: list[VelocityDefinition] = []
-    metadata: list[MetadataDefinition] = []
-    for definition in definitions:
-        if isinstance(definition, VelocityDefinition):
-            velocity.append(definition)
-        else:
-            metadata.append(definition)
-    return OrgFilters(velocity_filters=tuple(velocity), metadata_filters=tuple(metadata))
+def _org_filters(kept: Iterable[Stored]) -> dict[str, Any]:
+    found: dict[str, list[Mapping[str, Any]]] = {"velocity_filters": [], "metadata_filters": []}
+    for one in kept:
+        found[f"{one.kind}_filters"].append(one.fields)
+    return dict(found)

@@ -5,7 +5,7 @@ Every method raises `Retryable` while Postgres is away.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 from msgspec import Struct
@@ -14,7 +14,7 @@ from processor.io import filters
 from processor.io.filters import Definition, Stored
 from processor.io.postgres import QUERIES, Connection, Postgres
 
-Kind: TypeAlias = Literal["velocity", "metadata"]
+Kind: TypeAlias = filters.Kind
 
 
 class Kept(Struct, frozen=True):
@@ -115,10 +115,5 @@ async def versions(
 
 
 def _kept(row: Any) -> Kept:
-    if row["kind"] == "velocity":
-        own = {name: row[name] for name in ("threshold", "window_ms", "keep_first")}
-    else:
-        own = {"conditions": orjson.loads(row["conditions"])}
-    common = {name: row[name] for name in ("id", "name", "event_type")}
-    definition = {**common, **own, "enabled": row["enabled"]}
-    return Kept(row["kind"], definition, row["version"], row["changed_at"], row["changed_by"])
+    fields = filters.fields_of(row)
+    return Kept(row["kind"], fields, row["version"], row["changed_at"], row["changed_by"])

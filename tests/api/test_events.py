@@ -36,6 +36,14 @@ async def test_the_known_example(api: Api) -> None:
     }
 
 
+async def test_a_type_is_found_by_the_name_it_is_told_by(api: Api) -> None:
+    """Also where title case has made it another name than would be made of that; and by how it was sent."""
+    await store(api.database, [row(1, event_type="ʼN Dag"), row(2, event_type="Ss" + "a" * 127)])
+    for found in (await api.client.get("/event-types")).json()["event_types"]:
+        assert await total(api, event_type=found["event_type"]) == 1
+    assert await total(api, event_type="ŉ_dag") == 1
+
+
 async def test_milliseconds_are_told_where_they_are_not_zero(api: Api) -> None:
     """And none where they are."""
     await store(api.database, [row(1, occurred_at=AT), row(2, occurred_at=AT + 7)])

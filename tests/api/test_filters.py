@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from processor.io import filters
+from schemas import normalise_event_type
 from tests.api.client import ORG, Api, api, running
 from tests.api.filtering import BODIES, CONDITIONS, VELOCITY, both, made, refusal
 from tests.contract.filter_world import file
@@ -209,12 +210,30 @@ async def test_the_audit_log_tells_creations_from_changes(api: Api) -> None:
     assert [tuple(row) for row in rows] == [(one, "ann", "one", ORG) for one in did]
 
 
+async def test_a_type_that_is_sent_back_as_it_is_stored_stays(api: Api) -> None:
+    """Also one that is longer than any that is sent, or that would be normalised to another."""
+    for n, sent in enumerate(("ß" + "a" * 127, "ŉ_dag")):
+        for path in BODIES:
+            stored = normalise_event_type(sent)
+            before = await made(api, path, id=f"{path[1]}{n}", event_type=sent)
+            assert before["event_type"] == stored
+            one = f"{path}/{before['id']}"
+            for answer in (
+                await api.client.patch(one, json={"enabled": False}),
+                await api.client.patch(one, json={"event_type": stored}),
+                await api.client.put(one, json={**before, "enabled": False}),
+            ):
+                assert (answer.status_code, answer.json()["version"]) == (200, 2), answer.text
+                assert answer.json()["event_type"] == stored
+            assert (await api.client.delete(one)).status_code == 204
+
+
 async def test_what_the_file_applies_the_api_shows(api: Api) -> None:
     """And the other way round: they are the same filters."""
 
     await made(api, "/metadata-filters", id="mf")
     exported = await filters.export(api.owner, ORG)
-    assert [one.id for one in exported.org_units[ORG].metadata_filters] == ["mf"]
+    assert [one["id"] for one in exported["org_units"][ORG]["metadata_filters"]] == ["mf"]
     await filters.apply(api.owner, file(**{ORG: [{"id": "vf", **VELOCITY}]}), "cli bob")
     (found,) = (await api.client.get("/velocity-filters")).json()
     assert (found["id"], found["changed_by"]) == ("vf", "cli bob")

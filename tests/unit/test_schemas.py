@@ -230,3 +230,33 @@ def test_an_event_type_is_title_case_words(text: str) -> None:
     assert schemas.normalise_event_type(text) == " ".join(
         word.capitalize() for word in separated.split()
     )
+
+
+@given(
+    st.text(
+        st.sampled_from("ßŉİﬃǰΣςσaB _-\t") | st.characters(exclude_categories=["Cs"]), max_size=128
+    )
+)
+@example("ß" + "a" * 127)
+@example("ŉ" * 128)
+@example("ŉ " * 64)
+@example("xİ" * 64)
+def test_a_stored_type_can_be_spelled_so_that_it_may_be_sent(text: str) -> None:
+    """What is exported and applied again, or looked for, is the same type, whatever title case makes of it."""
+    stored = schemas.normalise_event_type(text)
+    spelled = schemas.spelling(stored)
+    assert len(stored) <= 384
+    assert len(spelled) <= 128
+    assert schemas.normalise_event_type(spelled) == stored
+    assert schemas.stored_name(stored) == stored
+    if len(text) <= 128 and "\u0149" not in text and "\u02bc" not in text:
+        assert schemas.stored_name(text) == stored
+
+
+def test_a_type_that_needs_no_other_spelling_has_none() -> None:
+    """A person reads it in the file."""
+    for stored in ("Page View", "Sso Login", "Staff Fill", "", "ʼn Dag"):
+        assert schemas.spelling(stored) == stored
+    for sent in ("page_view", "x" * 129):
+        assert schemas.spelling(sent) == sent
+    assert schemas.spelling("t" * 385) == "t" * 385
