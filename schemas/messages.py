@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from schemas.metadata import Json, Metadata
+from schemas.metadata import Json, Metadata, StoredMetadata
 from schemas.names import normalise_event_type
 from schemas.times import Timestamp, UtcTime, milliseconds
 from schemas.values import (
@@ -23,6 +23,7 @@ from schemas.values import (
     Name,
     OrgUnit,
     Tuple,
+    or_null,
 )
 
 SCHEMA_VERSION = 1
@@ -44,6 +45,13 @@ def _named(event_type: str) -> str:
     return event_type
 
 
+def _unread_beside_a_timestamp(schema: dict[str, Any]) -> None:
+    """`created_at` may be anything where `timestamp` is given."""
+    created_at = {"anyOf": schema["properties"]["created_at"].pop("anyOf")}
+    given = {"required": ["timestamp"], "properties": {"timestamp": {"type": "string"}}}
+    schema["anyOf"] = [given, {"properties": {"created_at": created_at}}]
+
+
 class RawEvent(Message):
     """What a producer sends; an optional field given as null is absent, nothing is coerced."""
 
@@ -57,7 +65,9 @@ class RawEvent(Message):
     """When it occurred; without it and `created_at` it is the record's timestamp."""
     created_at: Timestamp | None = None
     """The same under another name; `timestamp` wins."""
-    metadata: Metadata = Field(default_factory=dict)
+    metadata: Annotated[Metadata, Field(json_schema_extra=or_null)] = Field(default_factory=dict)
+
+    model_config = ConfigDict(json_schema_extra=_unread_beside_a_timestamp)
 
     @model_validator(mode="before")
     @classmethod
@@ -129,7 +139,7 @@ class EnrichedEvent(Message):
     """The lead the event named, where that was merged into another."""
     event_type: FilledText
     """Title Case words."""
-    metadata: Metadata
+    metadata: StoredMetadata
     suppression_reason: Reason | None
     """Null: organic, it counts towards scores, sessions and lead creation."""
     created_at: UtcTime
@@ -163,7 +173,7 @@ class MergeCommand(Message):
     target_lead_id: LeadId
     source_lead_ids: Annotated[Tuple[LeadId], Field(min_length=1, max_length=SOURCES_OF_A_MERGE)]
     requested_by: Annotated[LeadId | None, Field(description="Who asked.")] = None
-    kind: Literal["merge", "unmerge"] = "merge"
+    kind: Annotated[Literal["merge", "unmerge"], Field(json_schema_extra=or_null)] = "merge"
 
     @model_validator(mode="before")
     @classmethod

@@ -17,14 +17,20 @@ MOST_KEYS = 1_000
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
-def kept_metadata(value: object) -> object:
-    """`value` with every zero unsigned, since Postgres has no other; raises ValueError."""
+def stored_metadata(value: object) -> object:
+    """`value` of any size, with every zero unsigned, since Postgres has no other; raises ValueError."""
     if not isinstance(value, dict):
         return value  # a fault of its own, told by the type that follows
     kept = _kept(value, level=1)
     if _keys(kept) > MOST_KEYS:
         raise ValueError(f"metadata has more than {MOST_KEYS} keys")
-    if len(orjson.dumps(kept)) > LARGEST:
+    return kept
+
+
+def kept_metadata(value: object) -> object:
+    """`stored_metadata` of a producer; raises ValueError, also where it is too large."""
+    kept = stored_metadata(value)
+    if isinstance(kept, dict) and len(orjson.dumps(kept)) > LARGEST:
         raise ValueError(f"metadata has more than {LARGEST} bytes as compact JSON")
     return kept
 
@@ -49,13 +55,22 @@ def _keys(value: Json) -> int:
     return sum(_keys(item) for item in value) if isinstance(value, list) else 0
 
 
+_LIMITS = (
+    f"{DEEPEST} levels, {MOST_KEYS:,} keys in all; no NUL, lone surrogate, NaN or Infinity,"
+    " integers from -2^63 to 2^64-1."
+)
 Metadata = Annotated[
     dict[str, Any],
     BeforeValidator(kept_metadata),
+    Field(description=f"At most {LARGEST:,} bytes as compact UTF-8 JSON, {_LIMITS}"),
+]
+StoredMetadata = Annotated[
+    dict[str, Any],
+    BeforeValidator(stored_metadata),
     Field(
         description=(
-            f"At most {LARGEST:,} bytes as compact UTF-8 JSON, {DEEPEST} levels, {MOST_KEYS:,} keys"
-            " in all; no NUL, lone surrogate, NaN or Infinity, integers from -2^63 to 2^64-1."
+            f"At most {LARGEST:,} bytes as compact UTF-8 JSON where a producer sent it (events of"
+            f" merges may have more), {_LIMITS}"
         )
     ),
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from schemas.messages import Reason, Suppression
-from schemas.metadata import Metadata
+from schemas.metadata import StoredMetadata
 from schemas.values import EventId, FilledText, LeadId, Message, OrgUnit
 
 
@@ -19,7 +19,7 @@ class EventRow(Message):
     original_lead_id: LeadId | None
     """The lead the event named, where that was merged into another."""
     event_type: FilledText
-    metadata: Metadata
+    metadata: StoredMetadata
     suppression_reason: Reason | None
     suppressed_by: Suppression | None
     occurred_at: AwareDatetime

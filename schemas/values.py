@@ -128,6 +128,14 @@ _NUMERIC = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 Tuple = Annotated[tuple[Item, ...], Strict(strict=False)]
 """A JSON array; its items stay strict."""
 
+
+def or_null(schema: dict[str, Any]) -> None:
+    """The schema of a value that is read from null as well, since null is absent."""
+    schema["type"] = [schema["type"], "null"]
+    if "enum" in schema:
+        schema["enum"] = [*schema["enum"], None]
+
+
 _KEPT = AfterValidator(kept_text)
 _NO_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
 

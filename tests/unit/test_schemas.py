@@ -2,14 +2,16 @@
 
 import base64
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 import schemas
 from processor.pure import enrich, parse
@@ -147,6 +149,68 @@ def test_model_and_worker_read_merge_commands_alike(changed: dict[str, Any]) -> 
     assert (ours.org_unit, ours.target_lead_id) == (theirs.org_unit, theirs.target_lead_id)
     assert tuple(dict.fromkeys(ours.source_lead_ids)) == theirs.source_lead_ids
     assert (ours.requested_by, ours.kind) == (theirs.requested_by, theirs.kind)
+
+
+TIMED = {"timestamp": "2024-05-01T12:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "good"),
+    [
+        *(
+            (schemas.RawEvent, BODY | {name: None}, True)
+            for name in ("id", "timestamp", "created_at")
+        ),
+        (schemas.RawEvent, BODY | {"metadata": None}, True),
+        (schemas.RawEvent, BODY | TIMED | {"created_at": 5}, True),
+        (schemas.RawEvent, BODY | TIMED | {"created_at": None}, True),
+        (schemas.RawEvent, BODY | {"created_at": 5}, False),
+        (schemas.RawEvent, BODY | {"timestamp": None, "created_at": 5}, False),
+        (schemas.RawEvent, BODY | {"timestamp": 5}, False),
+        (schemas.RawEvent, BODY | {"timestamp": 5, "created_at": "2024-05-01T12:00:00Z"}, False),
+        (schemas.RawEvent, BODY | {"metadata": []}, False),
+        *((schemas.RawEvent, BODY | {name: None}, False) for name in BODY),
+        (schemas.MergeCommand, ASKED | {"kind": None, "requested_by": None}, True),
+        (schemas.MergeCommand, ASKED | {"kind": "unmerge"}, True),
+        (schemas.MergeCommand, ASKED | {"kind": "split"}, False),
+        *((schemas.MergeCommand, ASKED | {name: None}, False) for name in ASKED),
+    ],
+)
+def test_the_published_schema_takes_what_is_read(
+    model: type[BaseModel], fields: dict[str, Any], good: bool
+) -> None:
+    """An optional field given as null is absent; `created_at` is not looked at where `timestamp` is given."""
+    data, name = json.dumps(fields).encode(), model.__name__
+    asyncapi = json.loads((DIRECTORY / "asyncapi.json").read_text())
+    in_topic = {"$ref": f"#/components/schemas/{name}", "components": asyncapi["components"]}
+    for schema in (json.loads((DIRECTORY / "generated" / f"{name}.json").read_text()), in_topic):
+        assert jsonschema_rs.is_valid(schema, fields) is good
+    reading = merged if model is schemas.MergeCommand else parse.read
+    assert isinstance(reading(data), Fault | Rejected) is not good
+
+
+@pytest.mark.parametrize("kind", sorted(ODD_BUT_GOOD))
+def test_the_published_schema_takes_every_odd_message_that_is_good(kind: str) -> None:
+    """In the fields that it knows: others may hold what no schema can be asked about."""
+    data = ODD_BUT_GOOD[kind](dict(BODY))
+    fields = schemas.RawEvent.from_json(data or b"").model_dump(exclude_unset=True)
+    schema = json.loads((DIRECTORY / "generated" / "RawEvent.json").read_text())
+    assert jsonschema_rs.is_valid(schema, fields)
+
+
+def test_an_event_of_a_merge_may_have_more_metadata_than_producers_send() -> None:
+    """500 sources of 128 characters, each of two bytes."""
+    sources = [f"{n:03d}" + "я" * 125 for n in range(500)]
+    metadata = {"source_lead_ids": sources, "events_moved": 5, "requested_by": None}
+    merge = ORGANIC | {"event_type": "Lead Merged", "metadata": metadata}
+    assert len(json.dumps(metadata, ensure_ascii=False).encode()) > 102_400
+    assert schemas.EnrichedEvent.model_validate(merge).metadata == metadata
+    at = datetime(2024, 5, 1, tzinfo=UTC)
+    times = {"occurred_at": at, "received_at": at, "deleted_at": None}
+    place = {"source_partition": 0, "source_offset": 0}
+    assert schemas.EventRow.model_validate(merge | times | place).metadata == metadata
+    with pytest.raises(ValidationError, match="102400 bytes"):
+        schemas.RawEvent.model_validate(BODY | {"metadata": metadata})
 
 
 @pytest.mark.parametrize("good", ENRICHED, ids=["organic", "velocity", "burst", "attribute"])
