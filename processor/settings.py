@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processor.failures import StartRefused
@@ -35,11 +43,25 @@ def _duration(value: object) -> object:
     return duration_ms(value) if isinstance(value, str) else value
 
 
+def _digits(text: str) -> str:
+    """`text`, which is digits alone: pydantic takes ``1_0`` for ten and ``1.0`` for one."""
+    if not re.fullmatch(r"-?[0-9]+", text):
+        raise ValueError(text)
+    return text
+
+
+def _host(text: str) -> str:
+    """`text`, where it can be looked up; raises ValueError for ``a..b``, as the lookup would in the midst of a driver."""
+    text.encode("idna")
+    return text
+
+
 def _servers(text: str) -> str:
     for server in text.split(","):
-        found = re.fullmatch(r"\s*(?:\[[0-9a-fA-F:.]+\]|[^\s:,/]+):([0-9]{1,5})\s*", server)
-        if not found or not 0 < int(found[1]) < _PORTS:
+        found = re.fullmatch(r"\s*(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):([0-9]{1,5})\s*", server)
+        if not found or not 0 < int(found[2]) < _PORTS:
             raise ValueError(server)
+        _host(found[1])
     return text
 
 
@@ -57,9 +79,11 @@ def redis_urls(text: str) -> list[str]:
 
 def _url(schemes: set[str], text: str) -> SplitResult:
     parts = urlsplit(text)
+    servers = parts.netloc.rpartition("@")[2].split(",")
+    ports = [urlsplit(f"//{server}").port for server in servers]  # raises where one is no port
     # Of a password that is not quoted, or not in its place, some would be shown as an address.
     strange = parts.fragment or "@" in parts.path + parts.query or "://" not in text
-    if parts.scheme not in schemes or strange or parts.port == 0:  # or raises, where it is no port
+    if parts.scheme not in schemes or strange or 0 in ports:
         raise ValueError(text)
     return parts
 
@@ -76,6 +100,7 @@ def _redis_url(value: object) -> object:
             raise ValueError(parts.path)  # the client would take database 0
         if len(urls) > 1 and not parts.hostname:
             raise ValueError(url)
+        _host(parts.hostname or "")
     return value
 
 
@@ -99,6 +124,8 @@ def _types(text: str) -> frozenset[str]:
 
 def _weights(text: str) -> Mapping[str, float]:
     pairs = [one.rpartition("=") for one in text.split(",")]
+    if any("_" in weight for _, _, weight in pairs):  # for Python, 1_0 is ten
+        raise ValueError(text)
     weights = {_type(name): float(weight) for name, _, weight in pairs}
     if len(weights) < len(pairs) or "" in weights:
         raise ValueError(text)
@@ -114,7 +141,8 @@ def _of_text(parse: Callable[[str], object]) -> BeforeValidator:
 Servers = Annotated[str, BeforeValidator(_servers)]
 Topic = Annotated[str, Field(pattern=r"^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}\Z")]
 DurationMs = Annotated[int, BeforeValidator(_duration)]
-Port = Annotated[int, Field(ge=1, lt=_PORTS)]
+WholeNumber = Annotated[int, _of_text(_digits)]
+Port = Annotated[WholeNumber, Field(ge=1, lt=_PORTS)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 DatabaseUrl = Annotated[SecretStr, BeforeValidator(_database_url)]
 
@@ -176,7 +204,7 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl = Field(
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),
         validation_alias="DATABASE_URL",
-        description="postgresql://user@host:port/database",
+        description="postgresql://user@host:port/database, more than one host:port separated by commas",
     )
     raw_topic: Topic = Field(default="events.raw", validation_alias="RAW_TOPIC", description=_TOPIC)
     merge_topic: Topic = Field(
@@ -225,7 +253,7 @@ class Settings(BaseSettings):
         validation_alias="SURGE_TYPES",
         description="event types separated by commas",
     )
-    surge_threshold: int = Field(
+    surge_threshold: WholeNumber = Field(
         default=10,
         validation_alias="SURGE_THRESHOLD",
         ge=2,
@@ -235,7 +263,7 @@ class Settings(BaseSettings):
     surge_window_ms: DurationMs = Field(
         default=_UNITS_MS["h"], validation_alias="SURGE_WINDOW", gt=0, description=_DURATION
     )
-    api_host: str = Field(
+    api_host: Annotated[str, BeforeValidator(_host)] = Field(
         default="127.0.0.1",
         validation_alias="API_HOST",
         pattern=r"^\S+\Z",
@@ -256,6 +284,14 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise StartRefused(_sentence(cls, error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _utf8(cls, value: object) -> object:
+        """Other bytes come as lone surrogates, which drivers cannot send."""
+        if isinstance(value, str):
+            value.encode()
+        return value
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -81,7 +81,7 @@ def client_of(url: str) -> Redis:
         pool.make_connection()  # it connects to nothing yet, but takes no parameter that it does not know
     except ValueError as error:
         raise StartRefused(f"REDIS_URL is not a Redis URL: {error}") from error
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:  # the latter of one that no URL can give: retry=3
         raise StartRefused(
             "REDIS_URL has a parameter that such a connection does not take; those of TLS are for"
             " rediss:// alone"

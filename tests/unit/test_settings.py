@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from processor.failures import StartRefused
+from processor.io.redis_client import client_of
 from processor.settings import Settings, duration_ms, redis_urls
 
 DEFAULTS = {
@@ -121,6 +122,15 @@ def test_a_variable_sets_its_field(
         ("KAFKA_BOOTSTRAP_SERVERS", "a:1,"),
         ("KAFKA_BOOTSTRAP_SERVERS", "a:70000"),
         ("KAFKA_BOOTSTRAP_SERVERS", "http://a:1"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a..b:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", f"a:1,{'b' * 64}:1"),
+        ("API_HOST", "a..b"),
+        ("API_HOST", "\udcff"),
+        ("CONSUMER_GROUP", "\udcff"),
+        ("KAFKA_SASL_USERNAME", "a\udcff"),
+        ("ENGAGEMENT_WEIGHTS", "\udcff=1"),
+        ("ENGAGEMENT_WEIGHTS", "call=1_0"),
+        ("SURGE_TYPES", "\udcff"),
         ("KAFKA_SECURITY_PROTOCOL", "ssl"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI"),
         ("KAFKA_SSL_CAFILE", "/no/such/file"),
@@ -139,7 +149,13 @@ def test_a_variable_sets_its_field(
         ("API_PORT", "0"),
         ("API_PORT", "65536"),
         ("API_PORT", "http"),
+        ("API_PORT", "1_0"),
+        ("API_PORT", "80.0"),
+        ("API_PORT", " 80"),
+        ("API_PORT", "\u0661"),
+        ("METRICS_PORT", "1_0"),
         ("METRICS_PORT", "-1"),
+        ("SURGE_THRESHOLD", "1_0"),
         ("LOG_FORMAT", "xml\nyaml"),
         ("ENGAGEMENT_WEIGHTS", "page_view"),
         ("ENGAGEMENT_WEIGHTS", "page_view=1,Page View=2"),
@@ -174,6 +190,11 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_is_allowed(
         ("REDIS_URL", "redis://:hunter2@host:6379,other:port/0"),
         ("REDIS_URL", "redis://:hunter2@host:6379,,other:6379"),
         ("REDIS_URL", "redis://:hunter2@host:6379,"),
+        ("REDIS_URL", "redis://:hunter2@a..b"),
+        ("REDIS_URL", "redis://:hunter2\udcff@host"),
+        ("DATABASE_URL", "postgresql://user:hunter2@host:5432,other:port/database"),
+        ("DATABASE_URL", "postgresql://user:hunter2@host:5432,other:0/database"),
+        ("DATABASE_URL", "postgresql://user:hunter2\udcff@host/database"),
         ("DATABASE_URL", "mysql://user:hunter2@host/database"),
         ("DATABASE_URL", "user:hunter2@host"),
     ],
@@ -210,6 +231,21 @@ def test_a_redis_url_may_name_several_servers(
     """They share everything else of it; a password may have commas."""
     monkeypatch.setenv("REDIS_URL", url)
     assert redis_urls(Settings.load().redis_url.get_secret_value()) == servers
+
+
+@pytest.mark.parametrize("hosts", ["one:5432,two:5433", "one,two", "[::1]:5432,two", "one", ""])
+def test_a_database_url_may_name_several_hosts(monkeypatch: pytest.MonkeyPatch, hosts: str) -> None:
+    """Each with a port of its own, if any: the driver goes through them."""
+    url = f"postgresql://user:p,w@{hosts}/database"
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert Settings.load().database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("more", ["retry=3", "ssl_ca_certs=x", "colour=red"])
+def test_a_parameter_that_a_connection_to_redis_does_not_take_is_refused(more: str) -> None:
+    """Before anything connects."""
+    with pytest.raises(StartRefused, match="a parameter that such a connection does not take"):
+        client_of(f"redis://host:6379?{more}")
 
 
 def test_secrets_are_not_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
