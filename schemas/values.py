@@ -128,12 +128,13 @@ _NUMERIC = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 Tuple = Annotated[tuple[Item, ...], Strict(strict=False)]
 """A JSON array; its items stay strict."""
 
+_ABOUT = frozenset({"title", "description", "default"})
+
 
 def or_null(schema: dict[str, Any]) -> None:
     """The schema of a value that is read from null as well, since null is absent."""
-    schema["type"] = [schema["type"], "null"]
-    if "enum" in schema:
-        schema["enum"] = [*schema["enum"], None]
+    own = {name: schema.pop(name) for name in [*schema] if name not in _ABOUT}
+    schema["anyOf"] = [own, {"type": "null"}]
 
 
 _KEPT = AfterValidator(kept_text)

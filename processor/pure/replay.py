@@ -4,10 +4,9 @@ import base64
 from typing import Annotated
 
 import msgspec
-import orjson
 from msgspec import Meta, Struct
 
-from processor.pure import timestamps
+from processor.pure import jsontext, timestamps
 from processor.pure.letters import UNREAD
 from processor.pure.origin import OFFSET, PARTITION, TIMESTAMP, TOPIC, Origin, replayed_from
 from processor.pure.shown import shown
@@ -160,8 +159,5 @@ def _time(milliseconds: int | None) -> str:
 
 
 def _org_unit(payload: bytes | None) -> object:
-    try:
-        told = orjson.loads(payload or b"")
-    except orjson.JSONDecodeError:
-        return None
+    told = jsontext.decode(payload or b"")
     return told.get("org_unit") if isinstance(told, dict) else None

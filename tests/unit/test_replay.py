@@ -194,6 +194,14 @@ def test_letters_are_chosen_by_what_they_say(choice: Choice, chosen: bool) -> No
     assert choice.has(letter_of(record(b'{"org_unit": "acme"}'))) == chosen
 
 
+@pytest.mark.parametrize("unread", ["NaN", r'"\ud800"', "1e400", "1" + "0" * 30])
+def test_the_org_unit_of_a_payload_is_what_a_worker_reads(unread: str) -> None:
+    """A field that nobody keeps may hold anything."""
+    message = record(f'{{"org_unit": "acme", "unread": {unread}}}'.encode())
+    assert Choice(org_unit="acme").has(letter_of(message))
+    assert not Choice(org_unit="other").has(letter_of(message))
+
+
 def test_a_letter_without_a_time_is_in_no_range_of_time() -> None:
     """And one whose payload is no object is of no org unit."""
     letter = letter_of(record(b"[1]", None))
