@@ -57,6 +57,7 @@ def definition(kind: Kind, fields: Mapping[str, Any]) -> Definition:
 def schema(model: type[BaseModel], *optional: str) -> dict[str, Any]:
     """What OpenAPI says of a body: the model's schema, with fields that may be left out of it; ``*``: every one."""
     said = model.model_json_schema()
+    said["properties"] |= {name: {"description": "Ignored."} for name in sorted(ANSWERED)}
     required = [] if optional == ("*",) else [n for n in said["required"] if n not in optional]
     return {**said, "required": required} if required else _without(said, "required")
 

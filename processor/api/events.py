@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from processor.api import bodies
 from processor.api.answers import json, time_text
 from processor.api.auth import EventsDeleter, EventsReader
 from processor.api.documented import documented
 from processor.api.errors import Refused
-from processor.api.listing import Asked, chosen
+from processor.api.listing import Asked, Choice, chosen
 from processor.api.paths import LEAD
 from processor.api.services import Serving
 from processor.io import listing
@@ -79,7 +79,7 @@ class SuppressionSummary(BaseModel):
 class EventIds(BaseModel):
     """The events to delete."""
 
-    event_ids: list[str]
+    event_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_DELETED)]
 
 
 class Deleted(BaseModel):
@@ -188,7 +188,7 @@ async def list_event_types(serving: Serving, reader: EventsReader) -> Response:
 async def summarise_suppression(
     serving: Serving,
     reader: EventsReader,
-    asked: Annotated[Asked, Depends(Asked)],
+    asked: Annotated[Choice, Depends(Choice)],
 ) -> Response:
     """Hourly counts by reason, filter and type, in the hours that a range touches (default: the last 7 days)."""
     ranged = asked if asked.range else asked.model_copy(update={"range": "last_7d"})

@@ -32,15 +32,11 @@ PageNumber: TypeAlias = Annotated[
 ]
 
 
-class Asked(BaseModel):
-    """Which page of which events."""
+class Choice(BaseModel):
+    """Which events."""
 
     model_config = ConfigDict(frozen=True)
 
-    page: PageNumber = 1
-    limit: Annotated[
-        WholeNumber, Query(ge=1, le=LARGEST_LIMIT, description="Events of a page.")
-    ] = 25
     event_type: Annotated[str, Query(description="Any spelling of the type.")] = ""
     range: Annotated[
         Range | None,
@@ -51,7 +47,16 @@ class Asked(BaseModel):
     ] = None
 
 
-def chosen(asked: Asked, org_unit: str, now: int) -> Chosen | None:
+class Asked(Choice):
+    """Which page of which events."""
+
+    page: PageNumber = 1
+    limit: Annotated[
+        WholeNumber, Query(ge=1, le=LARGEST_LIMIT, description="Events of a page.")
+    ] = 25
+
+
+def chosen(asked: Choice, org_unit: str, now: int) -> Chosen | None:
     """What that selects at a time (ms); None where nothing can be."""
     event_type = stored_name(asked.event_type)
     if "\0" in event_type or (asked.event_type and not event_type):

@@ -15,7 +15,7 @@ from processor.api.documented import documented, taking
 from processor.api.errors import RETRY_AFTER_S, Refused
 from processor.api.events import EXAMPLE, ListedEvent, listed
 from processor.api.filters_documented import DEFINITIONS
-from processor.api.listing import DAY_MS, Asked, Range, chosen
+from processor.api.listing import DAY_MS, Choice, Range, chosen
 from processor.api.services import Services, Serving
 from processor.io import preview
 from processor.io.kept import Kind
@@ -134,7 +134,7 @@ async def _found(serving: Services, scan: Scan, goes_on: Callable[[], Awaitable[
 def _bounds(body: PreviewBody, now: int) -> tuple[int, int]:
     """From and before which time (ms) events are judged; raises `Refused`."""
     if not body.since and not body.until:
-        of_range = chosen(Asked(range=body.range or "last_7d"), "", now)
+        of_range = chosen(Choice(range=body.range or "last_7d"), "", now)
         assert of_range is not None  # noqa: S101 - no type is asked for
         assert of_range.since is not None  # noqa: S101 - every range begins
         return of_range.since, of_range.until or _LATEST

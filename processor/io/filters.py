@@ -17,17 +17,25 @@ Definition: TypeAlias = VelocityDefinition | MetadataDefinition
 Kind: TypeAlias = Literal["velocity", "metadata"]
 Key: TypeAlias = tuple[str, str]
 """Org unit and filter id."""
-Wanted: TypeAlias = Mapping[Key, Definition | None]
-"""What filters shall be; None: deleted."""
 _VELOCITY = ("threshold", "window_ms", "keep_first")
+
+
+class Written(Struct, frozen=True):
+    """A filter as it is written: JSON values, in the order of the models."""
+
+    kind: Kind
+    fields: Mapping[str, Any]
+
+
+Wanted: TypeAlias = Mapping[Key, Written | None]
+"""What filters shall be; None: deleted."""
 
 
 class Stored(Struct, frozen=True):
     """A filter as its row keeps it, a deleted one too."""
 
-    kind: Kind
-    fields: Mapping[str, Any]
-    """As they are written.  They are not checked again: what was once taken can always be exported and removed."""
+    written: Written
+    """It is not checked again: what was once taken can always be exported and removed."""
     version: int
     window_revision: int | None
     """Velocity: the rule revision that last changed what its windows mean."""
@@ -54,13 +62,13 @@ class Changes(Struct, frozen=True):
 
 async def apply(postgres: Postgres, file: FilterFile, by: str) -> Changes:
     """Makes the filters of each org unit the file names exactly what it says."""
-    wanted: dict[Key, Definition | None] = {}
+    wanted: dict[Key, Written | None] = {}
     async with postgres.transaction() as connection:
         stored = await locked(connection, file.org_units)
         wanted.update({key: None for key, old in stored.items() if not old.deleted})
         for org_unit, filters in file.org_units.items():
-            wanted.update({(org_unit, new.id): new for new in filters.velocity_filters})
-            wanted.update({(org_unit, new.id): new for new in filters.metadata_filters})
+            wanted.update({(org_unit, new.id): written(new) for new in filters.velocity_filters})
+            wanted.update({(org_unit, new.id): written(new) for new in filters.metadata_filters})
         return await change(connection, stored, wanted, by)
 
 
@@ -96,34 +104,33 @@ async def change(
     return _count(stored, wanted, different)
 
 
-def differs(old: Stored | None, new: Definition | None) -> bool:
+def differs(old: Stored | None, new: Written | None) -> bool:
     """Whether `new` would change anything: text decides, since 1, 1.0 and true are equal in Python."""
     if old is None or old.deleted:
         return new is not None
-    return new is None or (_kind(new), _text(_fields(new))) != (old.kind, _text(old.fields))
+    return new is None or _text(new) != _text(old.written)
 
 
-def successor(old: Stored | None, new: Definition | None, revision: Revision) -> Stored:
+def successor(old: Stored | None, new: Written | None, revision: Revision) -> Stored:
     """What is stored when `old` becomes `new`, which differs.  A deletion keeps its version."""
     if new is None:
         if old is None:
             raise ValueError("a filter that never was cannot be deleted")
         return structs.replace(old, deleted=True)
     version = old.version + 1 if old else 1
-    kind, fields = _kind(new), _fields(new)
-    if kind == "metadata":
-        return Stored(kind, fields, version, None, None, deleted=False)
-    if old and not old.deleted and _same_windows(old, fields):
-        return Stored(kind, fields, version, old.window_revision, old.newest, deleted=False)
-    return Stored(kind, fields, version, revision.number, revision.newest, deleted=False)
+    if new.kind == "metadata":
+        return Stored(new, version, None, None, deleted=False)
+    if old and not old.deleted and _same_windows(old.written, new):
+        return Stored(new, version, old.window_revision, old.newest, deleted=False)
+    return Stored(new, version, revision.number, revision.newest, deleted=False)
 
 
-def _same_windows(old: Stored, new: Mapping[str, Any]) -> bool:
+def _same_windows(old: Written, new: Written) -> bool:
     """Whether windows go on: they mean the same, and were kept without a gap until now."""
     return (
         old.kind == "velocity"
-        and (old.fields["enabled"] or not new["enabled"])
-        and all(old.fields[name] == new[name] for name in ("event_type", *_VELOCITY))
+        and (old.fields["enabled"] or not new.fields["enabled"])
+        and all(old.fields[name] == new.fields[name] for name in ("event_type", *_VELOCITY))
     )
 
 
@@ -137,29 +144,27 @@ def _count(stored: Mapping[Key, Stored], wanted: Wanted, different: Wanted) -> C
     return Changes(added, changed, removed, len(wanted) - len(different))
 
 
-def _kind(definition: Definition) -> Kind:
-    return "velocity" if isinstance(definition, VelocityDefinition) else "metadata"
+def written(definition: Definition) -> Written:
+    """A definition as its row keeps it."""
+    kind: Kind = "velocity" if isinstance(definition, VelocityDefinition) else "metadata"
+    return Written(kind, definition.model_dump(mode="json", exclude_none=True))
 
 
-def _fields(definition: Definition) -> dict[str, Any]:
-    return definition.model_dump(mode="json", exclude_none=True)
-
-
-def _text(fields: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(fields)
+def _text(filter_: Written) -> tuple[Kind, bytes]:
+    return filter_.kind, orjson.dumps(filter_.fields)
 
 
 def _row(org_unit: str, new: Stored, revision: int) -> dict[str, Any]:
     return {
-        **new.fields,
+        **new.written.fields,
         "org_unit": org_unit,
-        "kind": new.kind,
+        "kind": new.written.kind,
         "version": new.version,
         "revision": revision,
         "window_revision": new.window_revision,
         "newest": new.newest,
         "deleted": new.deleted,
-        "definition": None if new.deleted else new.fields,
+        "definition": None if new.deleted else new.written.fields,
     }
 
 
@@ -170,8 +175,7 @@ def _by_key(rows: Iterable[Any]) -> dict[Key, Stored]:
 def from_row(row: Mapping[str, Any]) -> Stored:
     """A row of ``filters``, conditions as text."""
     return Stored(
-        kind=row["kind"],
-        fields=fields_of(row),
+        written=written_in(row),
         version=row["version"],
         window_revision=row["window_revision"],
         newest=row["newest"],
@@ -179,18 +183,18 @@ def from_row(row: Mapping[str, Any]) -> Stored:
     )
 
 
-def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a row as they were written, in the order of the models."""
+def written_in(row: Mapping[str, Any]) -> Written:
+    """What a row of ``filters`` keeps."""
     if row["kind"] == "velocity":
         own = {name: row[name] for name in _VELOCITY}
     else:
         own = {"conditions": orjson.loads(row["conditions"])}
     common = {name: row[name] for name in ("id", "name", "event_type")}
-    return {**common, **own, "enabled": row["enabled"]}
+    return Written(row["kind"], {**common, **own, "enabled": row["enabled"]})
 
 
 def _org_filters(kept: Iterable[Stored]) -> dict[str, Any]:
     found: dict[str, list[Mapping[str, Any]]] = {"velocity_filters": [], "metadata_filters": []}
     for one in kept:
-        found[f"{one.kind}_filters"].append(one.fields)
+        found[f"{one.written.kind}_filters"].append(one.written.fields)
     return dict(found)

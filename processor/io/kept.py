@@ -69,7 +69,8 @@ class Editing:
         """The filter is this from the commit on, None: deleted; where it is so already, nothing changes."""
         key = self._org_unit, self._id
         before = {key: self._stored} if self._stored else {}
-        await filters.change(self._connection, before, {key: definition}, by)
+        wanted = {key: filters.written(definition) if definition else None}
+        await filters.change(self._connection, before, wanted, by)
         await self.look()
 
 
@@ -115,5 +116,5 @@ async def versions(
 
 
 def _kept(row: Any) -> Kept:
-    fields = filters.fields_of(row)
-    return Kept(row["kind"], fields, row["version"], row["changed_at"], row["changed_by"])
+    found = filters.written_in(row)
+    return Kept(found.kind, found.fields, row["version"], row["changed_at"], row["changed_by"])

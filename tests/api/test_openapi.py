@@ -29,6 +29,7 @@ from processor.pure.enriched import Organic
 from schemas import FilterFile
 from tests.api.client import Api, api
 from tests.api.counting import count
+from tests.api.filtering import made
 from tests.api.merging import apply, command
 from tests.api.rows import row, store
 
@@ -186,6 +187,41 @@ def _examples(content: Mapping[str, Any]) -> Iterator[Any]:
         yield content["example"]
     for one in content.get("examples", {}).values():
         yield one["value"]
+
+
+async def test_a_body_may_be_what_is_taken_and_no_more(api: Api) -> None:
+    """Ids as many as are deleted at once, answers sent back, null where it is absent."""
+    described = await document(api)
+    event = {"lead_id": "l", "event_type": "x"}
+    velocity = await made(api, "/velocity-filters", event_type="ß" + "a" * 127)
+    metadata = await made(api, "/metadata-filters")
+    for method, path, body, good in (
+        ("delete", "/events/batch", {"event_ids": ["a"] * 1_000}, True),
+        ("delete", "/events/batch", {"event_ids": ["a"] * 1_001}, False),
+        ("delete", "/events/batch", {"event_ids": []}, False),
+        ("put", "/velocity-filters/{filter_id}", velocity, True),
+        ("patch", "/velocity-filters/{filter_id}", velocity, True),
+        ("put", "/metadata-filters/{filter_id}", metadata, True),
+        ("put", "/metadata-filters/{filter_id}", metadata | {"colour": "red"}, False),
+        ("post", "/metadata-filters", metadata | {"id": "other"}, True),
+        ("post", "/ingest", event | {"metadata": None, "id": None, "timestamp": None}, True),
+        ("post", "/ingest", event | {"timestamp": "2024-01-01T00:00:00Z", "created_at": 5}, True),
+        ("post", "/ingest", event | {"created_at": 5}, False),
+    ):
+        content = described["paths"][path][method]["requestBody"]["content"]["application/json"]
+        schema = {**content["schema"], "components": described["components"]}
+        assert jsonschema_rs.is_valid(schema, body) is good, (method, path, str(body)[:80])
+        taken = path.format(filter_id=body.get("id"))
+        answer = await api.client.request(method, taken, json=body)
+        assert answer.is_success is good, answer.text
+
+
+async def test_the_summary_is_asked_for_no_page(api: Api) -> None:
+    """It has none."""
+    operation = (await document(api))["paths"]["/suppression/summary"]["get"]
+    named = {one["name"] for one in operation["parameters"]}
+    assert named == {"event_type", "range", "suppression_reason"}
+    assert (await api.client.get("/suppression/summary?page=x&limit=1000")).status_code == 200
 
 
 async def test_every_operation_says_what_it_is_and_every_reference_leads_somewhere(
