@@ -253,7 +253,10 @@ def _event_ids(body: bytes) -> list[str]:
         raise Refused(400, _BAD_IDS)
     if len(ids) > MOST_DELETED:
         raise Refused(400, f"{_BAD_IDS}: at most {MOST_DELETED}")
-    for place, one in enumerate(ids):
-        if not isinstance(one, str):
-            raise Refused(400, f"{_BAD_IDS}: event_ids[{place}] is not a string")
-    return ids
+    return [_event_id(place, one) for place, one in enumerate(ids)]
+
+
+def _event_id(place: int, one: object) -> str:
+    if not isinstance(one, str):
+        raise Refused(400, f"{_BAD_IDS}: event_ids[{place}] is not a string")
+    return one

@@ -93,11 +93,10 @@ class Resource:
         self._require_id(filter_id)
         fields = given(await bodies.small(request), filter_id)
         # Checked before every worker waits for this change: whatever the others are, fields are right or wrong each by itself.
-        example = await checked(self.kind, {**filters_documented.DEFINITIONS[self.kind], **fields})
-        changes = {name: getattr(example, name) for name in fields}
+        changes = await checked(self.kind, {**filters_documented.DEFINITIONS[self.kind], **fields})
         async with kept.editing(serving.postgres, writer.org_unit, filter_id) as edit:
             require_match(tags, self._mine(edit.kept).version)
-            await edit.change(changes, writer.name)
+            await edit.change(changes, fields, writer.name)
         return self._answer(writer.org_unit, edit)
 
     async def delete_filter(

@@ -84,7 +84,8 @@ def _merged(event: Mapping[str, Any]) -> Merged | None:
     match event["metadata"]:
         case {"source_lead_ids": [*sources], "events_moved": int(moved)}:
             return Merged(event["lead_id"], tuple(map(str, sources)), moved)
-    return None
+        case _:
+            return None
 
 
 def see_letter(seen: Seen, letter: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 Every method raises `Retryable` while Postgres is away.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ import orjson
 from msgspec import Struct
 
 from processor.io import filters
-from processor.io.filters import Definition, Stored
+from processor.io.filters import Definition, Stored, Written
 from processor.io.postgres import QUERIES, Connection, Postgres
 
 Kind: TypeAlias = filters.Kind
@@ -59,18 +59,22 @@ class Editing:
         found: int = await self._connection.fetchval(QUERIES["count_filters"], self._org_unit, kind)
         return found
 
-    async def change(self, fields: Mapping[str, Any], by: str) -> None:
-        """The filter, which must be there, has these fields, as its model has them; the others stay."""
+    async def change(self, changes: Definition, fields: Collection[str], by: str) -> None:
+        """The filter, which must be there, has these fields of a definition; the others stay as they are kept."""
         if self._stored is None:
             raise ValueError("a filter that is not there cannot be changed")
-        await self.write(self._stored.definition.model_copy(update=fields), by)
+        kept, new = self._stored.written, filters.written(changes)
+        changed = {name: new.fields[name] for name in fields}
+        await self._write(Written(kept.kind, {**kept.fields, **changed}), by)
 
     async def write(self, definition: Definition | None, by: str) -> None:
         """The filter is this from the commit on, None: deleted; where it is so already, nothing changes."""
+        await self._write(filters.written(definition) if definition else None, by)
+
+    async def _write(self, written: Written | None, by: str) -> None:
         key = self._org_unit, self._id
         before = {key: self._stored} if self._stored else {}
-        wanted = {key: filters.written(definition) if definition else None}
-        await filters.change(self._connection, before, wanted, by)
+        await filters.change(self._connection, before, {key: written}, by)
         await self.look()
 
 
