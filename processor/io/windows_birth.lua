@@ -3,7 +3,12 @@
 --
 -- ARGV[1]  a new generation
 -- ARGV[2]  a generation to complete, with the newest event time stored, read after its birth (ARGV[3]); or ''
--- Returns  the generation in force
+-- Returns  the generation in force; an error where windows may be lost unnoticed, as on a replica that took over and is set up otherwise
+local policy = string.match(redis.call('INFO', 'memory'), 'maxmemory_policy:(%S+)') or 'noeviction'
+if policy ~= 'noeviction' then
+  return redis.error_reply('EVICTS it may evict windows (maxmemory-policy ' .. policy
+    .. '): run `CONFIG SET maxmemory-policy noeviction` there')
+end
 local generation, server = unpack(redis.call('HMGET', KEYS[1], 'generation', 'server'))
 local here = identity()
 if not generation or server ~= here then

@@ -25,25 +25,28 @@ class Generations:
         self._server = server
         self._past = past
         self.sentinels = [f"{LAYOUT}:{{{tag}}}" for tag in server.tags]
+        # The tag of the only shard of a single server is one of a cluster's, too.
+        self._shards = [f"{tag}/{len(server.tags)}" for tag in server.tags]
 
     async def open(self) -> None:
         """Forgets those that are not the last ones."""
-        tags = self._server.tags
-        last = await self._past.generations(tags)
+        last = await self._past.generations(self._shards)
         calls = [
-            Call(shard, self.sentinels[shard], (last.get(tag, "").encode(),))
-            for shard, tag in enumerate(tags)
+            Call(n, self.sentinels[n], (last.get(shard, "").encode(),))
+            for n, shard in enumerate(self._shards)
         ]
         if forgotten := sum(await self._server.run("windows_keep", calls)):
             log.warning("windows_forgotten", shards=forgotten)
 
     async def bear(self, shards: Iterable[int]) -> None:
-        """Begins generations; what absent windows may be trusted past is read after their birth."""
+        """Begins generations; what absent windows may be trusted past is read after their birth.
+
+        Raises `Retryable` where one would begin on a server that may evict windows.
+        """
         fresh = secrets.token_hex(4).encode()
         begun = await self._birth(dict.fromkeys(shards, (fresh, b"", b"")))
         # Before they are in force: what is written to them is written to the last ones.
-        tags = self._server.tags
-        await self._past.begun({tags[shard]: name.decode() for shard, name in begun.items()})
+        await self._past.begun({self._shards[n]: name.decode() for n, name in begun.items()})
         newest = await self._past.newest()
         stored = str(-NEVER if newest is None else newest).encode()
         # Another name: were a sentinel lost meanwhile, the generation begun now must not get what was read before it.

@@ -316,6 +316,23 @@ async def test_several_servers_that_are_no_cluster_are_refused(redis_url: str) -
         await Server.connect(f"{login}@{address},{address}/0")
 
 
+async def test_one_server_that_a_cluster_stood_in_for_begins_again(
+    world: RealWorld, redis_url: str
+) -> None:
+    """A shard of the cluster has the tag of the server's only one, which is another shard all the same."""
+    await world.filters(velocity(threshold=2, window_ms=W))
+    server = await Server.connect(redis_url)
+    await (await world.at(server)).lose()
+    assert ("0" in world.server.tags, tag_of(world, "A") != "0") == (True, True)
+    reasons = []
+    for name, used in (("a", server), ("b", world.server), ("c", server)):
+        turn = await world.at(used)
+        await turn.begin()
+        reasons += await turn.process(world.event(name, NOW))
+    assert reasons == [None, None, "inorganic"]
+    await server.close()
+
+
 async def test_a_node_that_may_evict_windows_is_named(cluster: Cluster) -> None:
     """Each primary is asked."""
     node = cluster.primaries()[-1]

@@ -314,6 +314,22 @@ async def test_a_primary_that_was_a_replica_is_another_server(
     assert (await seen_by(alone, LONG_AGO)).count == 1
 
 
+async def test_a_server_that_may_evict_windows_begins_no_generation(
+    alone: RealWorld, admin: "redis.asyncio.Redis"
+) -> None:
+    """One that took over may be set up otherwise than the one that was asked at the start; it is waited for until it is mended."""
+    await alone.process(alone.event("e"))
+    await become_another(admin)
+    await admin.config_set("maxmemory-policy", "volatile-lru")
+    try:
+        with pytest.raises(Retryable, match=r"may evict windows \(maxmemory-policy volatile-lru\)"):
+            await alone.process(alone.event("f"))
+    finally:
+        await admin.config_set("maxmemory-policy", "noeviction")
+    assert ("acme", "f") not in await alone.stored()
+    assert (await seen_by(alone, LONG_AGO)).count == 1
+
+
 async def test_scripts_that_are_flushed_are_loaded_again(world: RealWorld) -> None:
     """In the middle of a batch, too."""
     await world.process(world.event("e"))
