@@ -71,7 +71,8 @@ async def restored_places(url: str, names: Mapping[str, str]) -> dict[int, int]:
         statement = statement.replace(name, f"'{instead}'")
     connection = await asyncpg.connect(url)
     try:
-        return dict(await connection.fetch(statement))
+        rows = await connection.fetch(statement)
+        return {row["partition"]: row["next_offset"] for row in rows}
     finally:
         await connection.close()
 

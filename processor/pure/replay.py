@@ -17,8 +17,8 @@ _ORIGINAL = frozenset((TOPIC, PARTITION, OFFSET, TIMESTAMP))
 _Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _STORED = (
-    "its event is stored, and again it would be a duplicate: raise max.message.bytes of the enriched topic, restart the"
-    " workers, then `processor offsets reset` to its message's offset publishes it, and all behind it once more"
+    "its event is stored, and again it would be a duplicate: raise max.message.bytes of the enriched topic, and while"
+    " no worker runs `processor offsets reset` to its message's offset: it is published, and all behind it once more"
 )
 _NOT_READ = (
     "its message was never read: that is at the offset it had, for as long as its topic holds it"

@@ -215,6 +215,29 @@ async def test_a_record_that_no_longer_fits_its_topic_is_told(world: World) -> N
     assert await offsets_of(world, 1) == [2]
 
 
+async def test_an_event_that_did_not_fit_is_published_once_its_offset_is_reset(
+    world: World, start_worker: Callable[..., Worker]
+) -> None:
+    """The way that a list names: a replay would make a duplicate of it."""
+    await world.create_topics(1)
+    await configure(world, world.enriched, max_message_bytes="2000")
+    worker = start_worker(world.environment())
+    await worker.ready()
+    body = {"org_unit": "acme", "lead_id": "l", "event_type": "T", "metadata": {"x": "y" * 3_000}}
+    await produce(world.kafka, world.raw, [Message(json.dumps(body).encode(), b"l", 0, NOON)])
+    await until(partial(_letters, world, 1))
+    shown = processor(world.environment(), "replay", "--list").splitlines()
+    assert "`processor offsets reset` to its message's offset: it is published" in shown[0]
+    assert await replayed(world) == 0
+    await configure(world, world.enriched, max_message_bytes="1000000")
+    assert await worker.stop() == 0
+    asked = ("--topic", world.raw, "--partition", "0", "--to", "0")
+    processor(world.environment(), "offsets", "reset", *asked)
+    await start_worker(world.environment()).ready()
+    (published,) = await until(partial(read_topic, world.kafka, world.enriched))
+    assert json.loads(published.value or b"")["metadata"] == body["metadata"]
+
+
 async def test_a_list_shows_letters_and_sends_none(world: World) -> None:
     """A line each, then how many there are of each kind."""
     await world.create_topics(2)
