@@ -109,9 +109,14 @@ async def create_topics(
         await _known(admin, _input_names(settings))
         raw_max = (await _max_message_bytes(admin, [settings.raw_topic]))[settings.raw_topic]
         made |= await _create(admin, _outputs(settings, partitions, copies, raw_max * 2))
-        names = [*_input_names(settings), *_output_names(settings)]
+        names = all_topics(settings)
         existing = await _known(admin, names)
     return [Topic(n, existing[n], n in made) for n in names]
+
+
+def all_topics(settings: Settings) -> list[str]:
+    """The names of those that `create_topics` makes."""
+    return [*_input_names(settings), *_output_names(settings)]
 
 
 def _input_names(settings: Settings) -> Sequence[str]:

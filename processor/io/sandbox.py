@@ -4,17 +4,18 @@ Each raises `StartRefused` where it cannot be had; what it takes away at the end
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import secrets
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from aiokafka.errors import KafkaError
 
 from processor.failures import Retryable, StartRefused
 from processor.io.kafka import Cluster, connected, translated
-from processor.io.kafka_topics import create_topics
+from processor.io.kafka_topics import all_topics, create_topics
 from processor.io.postgres import connecting
 from processor.settings import Settings, redis_urls
 
@@ -25,8 +26,24 @@ _DELETED_WITHIN_S = 3.0
 """Topics, by a client that has to find the brokers first."""
 
 
-def _at(server: str, path: str) -> str:
-    return urlunsplit(urlsplit(server)._replace(path=f"/{path}"))
+def database_at(server: str, name: str) -> str:
+    """The URL of another database of the server of one."""
+    return _url(urlsplit(server)._replace(path=f"/{name}"))
+
+
+def redis_at(server: str, number: int) -> str:
+    """The URL of another logical database of the server of one: what the query says of it wins over the path."""
+    parts = urlsplit(server)
+    kept = [(name, value) for name, value in parse_qsl(parts.query) if name != "db"]
+    if parts.scheme == "unix":
+        return _url(parts._replace(query=urlencode([*kept, ("db", number)])))
+    return _url(parts._replace(path=f"/{number}", query=urlencode(kept)))
+
+
+def _url(parts: SplitResult) -> str:
+    """With its two slashes also where no host is named."""
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 @asynccontextmanager
@@ -42,18 +59,22 @@ async def reading(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def own_database(server: str, name: str) -> AsyncIterator[str]:
-    """The URL of a new database on the server of another one."""
+    """The URL of a new database on the server of another one; `name` is one that nobody else has."""
+    try:
+        await _create(server, name)
+        yield database_at(server, name)
+    finally:
+        with suppress(StartRefused, asyncpg.PostgresError, OSError, TimeoutError):
+            async with asyncio.timeout(_AWAY_WITHIN_S), reading(server) as connection:
+                await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _create(server: str, name: str) -> None:
     try:
         async with reading(server) as connection:
             await connection.execute(f"CREATE DATABASE {name}")
     except asyncpg.PostgresError as error:
         raise StartRefused(f"cannot create a database: {error}; check DATABASE_URL") from error
-    try:
-        yield _at(server, name)
-    finally:
-        with suppress(StartRefused, asyncpg.PostgresError, OSError, TimeoutError):
-            async with asyncio.timeout(_AWAY_WITHIN_S), reading(server) as connection:
-                await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @asynccontextmanager
@@ -64,39 +85,46 @@ async def own_redis(server: str) -> AsyncIterator[str]:
 
     if len(redis_urls(server)) > 1:
         raise StartRefused("the demo needs one Redis server: a cluster has no logical databases")
+    mark, asked, own = secrets.token_bytes(8), list[str](), ""
     try:
-        url = await _empty(server, from_url)
-    except (RedisError, OSError) as error:
-        raise StartRefused(f"cannot use Redis: {error}; check REDIS_URL") from error
-    try:
-        yield url
+        try:
+            own = await _take(server, mark, asked, from_url)
+        except (RedisError, OSError) as error:
+            raise StartRefused(f"cannot use Redis: {error}; check REDIS_URL") from error
+        yield own
     finally:
         with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(_AWAY_WITHIN_S), from_url(url) as client:
-                await client.flushdb()
+            for url in asked:
+                async with asyncio.timeout(_AWAY_WITHIN_S), from_url(url) as client:
+                    if own or await client.get(_TAKEN) == mark:
+                        await client.flushdb()
 
 
-async def _empty(server: str, from_url: Callable[[str], Any]) -> str:
+async def _take(server: str, mark: bytes, asked: list[str], from_url: Callable[[str], Any]) -> str:
+    """The first that is empty, marked as taken; `asked` has it, also where only the answer is missing."""
     for number in _NUMBERS:
-        url = _at(server, str(number))
+        url = redis_at(server, number)
         async with from_url(url) as client:
-            if not await client.dbsize() and await client.set(_TAKEN, 1, nx=True):
-                return url
+            if not await client.dbsize():
+                asked[:] = [url]
+                if await client.set(_TAKEN, mark, nx=True):
+                    return url
+    asked.clear()
     raise StartRefused("Redis has no empty logical database from 1 to 15: name another REDIS_URL")
 
 
 @asynccontextmanager
 async def own_topics(settings: Settings) -> AsyncIterator[None]:
-    """The topics of `settings`, those that were missing."""
-    made = [topic.name for topic in await create_topics(settings) if topic.created]
+    """The topics of `settings`, whose names are ones that nobody else has."""
     try:
+        await create_topics(settings)
         yield
     finally:
         with suppress(Retryable, KafkaError, TimeoutError):
             async with asyncio.timeout(_DELETED_WITHIN_S):
-                await _delete(settings, made)
+                await _delete(settings)
 
 
-async def _delete(settings: Settings, names: Iterable[str]) -> None:
+async def _delete(settings: Settings) -> None:
     async with connected(Cluster(settings)) as admin, translated(_DELETED_WITHIN_S):
-        await admin.delete_topics(list(names))
+        await admin.delete_topics(all_topics(settings))
