@@ -148,7 +148,7 @@ class Play:
     async def _acted(self, sender: Any, stage: Stage) -> None:
         scene = self._scene
         scene.phase, scene.playing_since = "playing", scene.steps.elapsed
-        samples = traffic(now_ms(), now_ms)
+        samples = traffic(now_ms(), now_ms, stage.settings.max_future_ms)
         await produce(sender, samples, scene.seconds or math.inf)
         scene.phase = "catching up"
         await settled(stage.settings, self._sent)

@@ -10,7 +10,7 @@ from rich.text import Text
 from processor.demo.checking import Verdict
 from processor.demo.output import say
 from processor.demo.scene import REASON_NAMES, Scene
-from processor.demo.seen import REASONS
+from processor.demo.seen import LATENCY_S, REASONS
 
 SHOWN = 20
 
@@ -66,5 +66,6 @@ def _table(scene: Scene, verdict: Verdict) -> Table:
     exact = f"{recount.exact:,} exactly, {recount.plausible:,} of merged leads"
     table.add_row("recounted", f"{recount.checked:,}", exact)
     half, most = scene.seen.latency_ms(0.5, 0.99)
-    table.add_row("latency", f"{half:.0f} ms", f"at the median, {most:.0f} ms at 99 %")
+    latest = f"at the median, {most:.0f} ms at 99 %, of the last {LATENCY_S:g} s"
+    table.add_row("latency", f"{half:.0f} ms", latest)
     return table

@@ -18,6 +18,7 @@ from processor.demo.traffic_visits import Act, Visitor, visit
 
 Kind: TypeAlias = Literal["event", "duplicate", "bad", "merge"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR_MS = 3_600_000
 MERGE_EVERY_MS = 3_000
 MERGE_SOURCES = (1, 1, 1, 2, 3)
 DUPLICATES, OTHER_BODIES, BAD = 0.01, 0.002, 0.002
@@ -43,6 +44,7 @@ class _Sent(NamedTuple):
 @dataclass
 class _Traffic:
     r: random.Random
+    max_future_ms: int
     due: list[tuple[int, int, Iterator[Act], Act]] = field(default_factory=list)
     sent: deque[_Sent] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     leads: deque[Visitor] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -50,9 +52,12 @@ class _Traffic:
     merge_at: int = 0
 
 
-def traffic(seed: int, clock: Callable[[], int]) -> Iterator[Sample]:
-    """Samples for ever; ``clock`` gives the time, ms.  Event times are the clock's, or earlier where a phone was offline."""
-    state = _Traffic(random.Random(seed))  # noqa: S311 (nothing is secret here)
+def traffic(seed: int, clock: Callable[[], int], max_future_ms: int) -> Iterator[Sample]:
+    """Samples for ever; ``clock`` gives the time, ms.  Event times are the clock's, or earlier where a phone was offline.
+
+    A bad one may be later than the processor allows, which is ``max_future_ms``.
+    """
+    state = _Traffic(random.Random(seed), max_future_ms)  # noqa: S311 (nothing is secret here)
     state.merge_at = clock() + MERGE_EVERY_MS
     while True:
         yield _next(state, clock())
@@ -118,6 +123,7 @@ def _other_body(old: _Sent, now: int) -> Sample:
 def _bad(state: _Traffic, now: int) -> Sample:
     lead = f"broken-{state.r.randrange(100)}"
     good = {"org_unit": "acme", "lead_id": lead, "event_type": "page_view"}
+    late = _rfc3339(now + state.max_future_ms + HOUR_MS)
     value = state.r.choice(
         (
             None,
@@ -125,7 +131,7 @@ def _bad(state: _Traffic, now: int) -> Sample:
             orjson.dumps(good | {"lead_id": None}),
             orjson.dumps(good | {"event_type": " _ "}),
             orjson.dumps(good | {"timestamp": "yesterday"}),
-            orjson.dumps(good | {"timestamp": _rfc3339(now + 86_400_000)}),
+            orjson.dumps(good | {"timestamp": late}),
             orjson.dumps(good | {"metadata": ["not", "an", "object"]}),
             orjson.dumps(good | {"metadata": {"body": "x" * 103_000}}),
             orjson.dumps(good | {"metadata": {"name": "a\x00b"}}),

@@ -331,7 +331,7 @@ async def test_a_tampered_row_makes_the_check_fail(
     await worker.ready()
     settings, sent = world.settings(), list[Sent]()
     async with sending(settings, sent.append) as sender:
-        await produce(sender, traffic(7, _now), 5)
+        await produce(sender, traffic(7, _now, settings.max_future_ms), 5)
     await settled(settings, sent)
     assert await worker.stop() == 0
     verdict = await check(settings, sent)
