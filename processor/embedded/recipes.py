@@ -170,11 +170,11 @@ class Valkey:
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     def prepare(self) -> None:
-        """Writes the configuration, readable by its owner alone."""
+        """Writes the configuration, readable by its owner alone; it keeps its files where it is started, in its folder."""
         config = self.folder / "valkey.conf"
         config.touch(mode=0o600)
         config.write_text(
-            f"bind {LOOPBACK}\nport {self.port}\nrequirepass {self.password}\ndir {self.folder}\n"
+            f"bind {LOOPBACK}\nport {self.port}\nrequirepass {self.password}\n"
             'save ""\nappendonly no\nmaxmemory-policy noeviction\n'
         )
 

@@ -136,6 +136,12 @@ def test_without_the_password_nobody_gets_in(stack: Stack) -> None:
         anonymous.ping()
 
 
+def test_a_folder_may_have_a_space_in_its_name(tmp_path: Path) -> None:
+    """And whatever else a file system takes, quotes included."""
+    with Stack(tmp_path / """my 'own "stack""", {}, heap=HEAP) as stack:
+        assert all(stack.pids.values())
+
+
 def test_stop_leaves_no_process(folder: Path) -> None:
     stack = Stack(folder, {}, heap=HEAP)
     stack.start()
