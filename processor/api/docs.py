@@ -29,6 +29,7 @@ _PAGE = """<!doctype html>
 <link rel="stylesheet" href="docs/swagger-ui.css">
 </head>
 <body>
+<p>The viewer below rounds integers beyond 2<sup>53</sup> that it shows in an answer; the answer itself has all digits.</p>
 <div id="ui"></div>
 <script src="docs/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>

@@ -253,6 +253,7 @@ async def test_the_page_of_the_docs_needs_no_other_host(api: Api) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "//" not in page.text
     assert "<script>" not in page.text
+    assert "rounds integers beyond" in page.text
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self';" in policy
