@@ -1,8 +1,10 @@
-"""Clients that hold a connection and say nothing, or a byte now and then: they are cut off, and others are served meanwhile."""
+"""Clients that hold a connection and say or read nothing, or a byte now and then: they are cut off, and others are served meanwhile."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from processor.api import connection
 from tests.api import sse
 from tests.api.client import Api, api
+from tests.api.rows import row, store
 from tests.harness import until
 
 __all__ = ["api"]
@@ -113,6 +116,65 @@ async def test_a_stream_is_no_slow_request(hasty: Api) -> None:
         await sse.publish(hasty.world, [sse.enriched("late")])
         await stream.has(1)
     assert stream.ids() == ["late"]
+
+
+@asynccontextmanager
+async def listing(api: Api, more: str = "") -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """10 MB of answer on their way to a client that has read only their head, and how many bytes they are."""
+    text = "x" * 100_000
+    await store(api.database, [row(n, metadata={"text": text}) for n in range(100)])
+    reading = socket.socket()
+    reading.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    reading.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(
+        reading, ("127.0.0.1", int(api.url.rpartition(":")[2]))
+    )
+    reader, writer = await asyncio.open_connection(sock=reading, limit=1 << 14)
+    try:
+        token = api.client.headers["authorization"]
+        writer.write(
+            f"GET /events?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{more}\r\n".encode()
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert head.startswith(b"http/1.1 200")
+        yield reader, int(head.partition(b"content-length: ")[2].split()[0])
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("more", ["", "Connection: close\r\n"])
+async def test_an_answer_is_read_as_slowly_as_its_client_can(hasty: Api, more: str) -> None:
+    """No other request is awaited before it is read."""
+    async with listing(hasty, more) as (reader, size):
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await until(lambda: loop.time() > begun + 3 * SOON)
+        assert len(await reader.readexactly(size)) == size
+
+
+@pytest.mark.parametrize("more", ["", "Connection: close\r\n"])
+async def test_a_client_that_hardly_reads_its_answer_is_cut_off(
+    api: Api, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """What is left for it is held no longer, though it takes a little all the time."""
+    monkeypatch.setattr(connection, "READ_WITHIN_S", SOON)
+    async with listing(api, more) as (reader, size):
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await _dribbled(reader, size)
+
+
+async def _dribbled(reader: asyncio.StreamReader, size: int) -> None:
+    """Reads so much, 4 KB at a time."""
+    loop = asyncio.get_running_loop()
+    begun, got = loop.time(), 0
+    while got < size:
+        got += len(await reader.readexactly(min(1 << 12, size - got)))
+        ready = begun + PAUSE * got / (1 << 12)
+        await until(partial(_past, ready))
+
+
+def _past(time: float) -> bool:
+    return asyncio.get_running_loop().time() > time
 
 
 async def test_connections_are_bounded_and_those_there_are_served(
