@@ -23,7 +23,7 @@ from processor.io.kafka_topics import require_topics
 from processor.io.migrate import check
 from processor.io.postgres import Postgres
 from processor.pure.engagement import Rules
-from processor.pure.places import Delivered
+from processor.pure.places import Delivered, in_parts
 from processor.pure.surges import SurgeRule
 from processor.settings import Settings
 from processor.waits import Waits
@@ -118,11 +118,13 @@ class Engagement:
     async def take(self, delivered: Sequence[Delivered]) -> None:
         """Counts a batch; returns when it is counted, or when the process is asked to end."""
         try:
-            applied = await self._applied(delivered)
-            if applied is not None:
+            for part in in_parts(delivered):
+                applied = await self._applied(part)
+                if applied is None:
+                    break
                 self._note(applied)
-            if applied is not None and self._reader is not None:
-                await self._reader.go_back({p: applied.places[p] for p in applied.torn})
+                if self._reader is not None:
+                    await self._reader.go_back({p: applied.places[p] for p in applied.torn})
         except Exception as error:
             self.fail(error)
 

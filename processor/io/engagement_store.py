@@ -139,16 +139,20 @@ async def _new(connection: Connection, events: Sequence[Organic]) -> Sequence[Or
 
 
 async def _whole(connection: Connection, links: Sequence[Relinked]) -> Sequence[Relinked]:
-    """With all leads that were parted: an unmerge takes a lead's own edge away, and those of others that the lead was named for."""
+    """Those that tell of a merge or unmerge there was; a producer may name its own events so, and any leads in them.
+
+    With all leads that were parted: an unmerge takes a lead's own edge away, and those of others that the lead was named for.
+    """
     if not links:
         return links
-    parted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     keys = _columns([(link.org_unit, link.id) for link in links], 2)
+    parted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for org_unit, message_id, lead in await connection.fetch(QUERIES["parted_leads"], *keys):
-        parted[org_unit, message_id].append(lead)
+        parted[org_unit, message_id] += [lead] if lead is not None else []
     return [
         structs.replace(link, leads=[*link.leads, *parted[link.org_unit, link.id]])
         for link in links
+        if (link.org_unit, link.id) in parted
     ]
 
 

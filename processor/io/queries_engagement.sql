@@ -34,11 +34,12 @@ SELECT e.org_unit, e.id FROM unnest($1::text[], $2::text[]) AS u (org, id)
 JOIN engaged_events e ON e.org_unit = u.org AND e.id = u.id
 
 -- name: parted_leads
--- The leads that became roots again by unmerges, whose events have the ids of their messages.
+-- Of events those that tell of a merge or unmerge, whose events have the ids of their messages, each with the leads that became roots
+-- again by it; null where none did.
 SELECT u.org, u.id, e.source_lead
 FROM unnest($1::text[], $2::text[]) AS u (org, id)
 JOIN merges m ON m.org_unit = u.org AND m.message_id = u.id
-JOIN merge_edges e ON e.removed_by = m.id
+LEFT JOIN merge_edges e ON e.removed_by = m.id
 
 -- name: lead_classes
 -- Every lead of the classes of these leads, with its own facts and what it is listed with.

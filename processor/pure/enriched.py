@@ -4,12 +4,13 @@ Only what is needed is looked at, so that fields may be added; the rest of the m
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from processor.pure.faults import unstorable
+from processor.pure.parse import MOST_SOURCES
 from processor.pure.timestamps import from_text
 
 LINKS = frozenset({"Lead Merged", "Lead Unmerged"})
@@ -30,7 +31,7 @@ class Organic(Struct, frozen=True, gc=False):
 
 
 class Relinked(Struct, frozen=True):
-    """A merge or unmerge, and the leads it names: their roots may have changed, and those of others that it parted."""
+    """What says to be a merge or unmerge, and the leads it names: their roots may have changed, and those of others that it parted."""
 
     org_unit: str
     id: str
@@ -59,8 +60,11 @@ class _Enriched(Struct):
     metadata: Raw = Raw(b"{}")
 
 
+_Source: TypeAlias = Annotated[str, Meta(min_length=1, max_length=LONGEST["lead_id"])]
+
+
 class _Link(Struct):
-    source_lead_ids: list[str]
+    source_lead_ids: Annotated[list[_Source], Meta(max_length=MOST_SOURCES)]
 
 
 _enriched = msgspec.json.Decoder(_Enriched).decode
@@ -89,12 +93,13 @@ def found_in(value: bytes | None) -> Found:
 
 
 def _relinked(event: _Enriched, at: int) -> Relinked:
-    """A producer may name its own events so: then there is one lead to look at, in vain."""
+    """A producer may name its own events so, with any metadata: what no merge can say names no other lead."""
     try:
         named = _link(event.metadata).source_lead_ids
     except _BAD:
         named = []
-    named = [lead for lead in named if 0 < len(lead) <= LONGEST["lead_id"] and not unstorable(lead)]
+    if any(map(unstorable, named)):
+        named = []
     return Relinked(event.org_unit, event.id, [_named(event), *named], at)
 
 

@@ -4,11 +4,14 @@ A record comes with the offset of the one that was fetched before it.  Offsets a
 transaction's marker, which takes an offset too; the record before does.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from processor.pure.enriched import Found
+from processor.pure.enriched import Found, Relinked
+
+MOST_LEADS = 5_000
+"""That are looked at together: less than a second of work, and no transaction may stand idle for longer than five."""
 
 
 class Delivered(Struct, frozen=True):
@@ -50,6 +53,21 @@ def due(delivered: Iterable[Delivered], places: Mapping[int, int]) -> Due:
         records.append(one)
         after[one.partition] = one.offset + 1
     return Due(records, after, frozenset(torn))
+
+
+def in_parts(delivered: Iterable[Delivered]) -> Iterator[Sequence[Delivered]]:
+    """The records in order, in several parts where merges among them name more than `MOST_LEADS`."""
+    part: list[Delivered] = []
+    leads = 0
+    for one in delivered:
+        named = len(one.found.leads) if isinstance(one.found, Relinked) else 0
+        if part and leads + named > MOST_LEADS:
+            yield part
+            part, leads = [], 0
+        part.append(one)
+        leads += named
+    if part:
+        yield part
 
 
 class Standing(Struct, frozen=True):

@@ -91,11 +91,12 @@ async def test_leads_are_listed_by_score_and_then_by_id(api: Api) -> None:
 async def test_a_merged_away_lead_means_its_survivor(api: Api) -> None:
     """At once, before the service has seen the merge; the list follows with it."""
     await count(api, event("1", "a", AT), event("2", "b", AT + MINUTE), event("3", "b", AT + WEEK))
-    await apply(api, command("c", ["a", "b"]))
+    merge = command("c", ["a", "b"])
+    await apply(api, merge)
     one = await get(api, "/leads/b")
     assert (one["lead_id"], one["sessions"]) == ("c", 2)
     assert one == await get(api, "/leads/c")
-    await count(api, Relinked(ORG, "m", ["c", "a", "b"], AT))
+    await count(api, Relinked(ORG, merge.message_id, ["c", "a", "b"], AT))
     body = await get(api, "/leads")
     del one["recent_sessions"]
     assert (body["leads"], body["total"]) == ([one], 1)
@@ -106,14 +107,15 @@ async def test_an_unmerged_lead_is_listed_as_it_was_until_the_service_has_read_o
 ) -> None:
     """Though its survivor has not one organic event of its own."""
     await count(api, event("1", "a", AT))
-    await apply(api, command("c", ["a"]))
-    await count(api, Relinked(ORG, "m", ["c", "a"], AT))
+    merge, unmerge = command("c", ["a"]), command("c", ["a"], kind="unmerge")
+    await apply(api, merge)
+    await count(api, Relinked(ORG, merge.message_id, ["c", "a"], AT))
     before = await get(api, "/leads")
     assert [lead["lead_id"] for lead in before["leads"]] == ["c"]
-    await apply(api, command("c", ["a"], kind="unmerge"))
+    await apply(api, unmerge)
     assert await get(api, "/leads") == before
     assert (await api.client.get("/leads/c")).status_code == 404
-    await count(api, Relinked(ORG, "m", ["c", "a"], AT))
+    await count(api, Relinked(ORG, unmerge.message_id, ["c", "a"], AT))
     assert [lead["lead_id"] for lead in (await get(api, "/leads"))["leads"]] == ["a"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from processor.failures import Retryable, Stopped
 from processor.io.engagement_store import Applied, Place
 from processor.pure.engagement import Told
-from processor.pure.enriched import Foreign, Organic
+from processor.pure.enriched import Foreign, Organic, Relinked
 from processor.pure.places import Delivered
 from tests.contract.engagement_world import START, TOPIC_ID, Engaged, engaged
 from tests.contract.merge_world import ORG, again
@@ -224,6 +224,25 @@ async def test_a_lead_is_listed_as_it_was_counted_until_its_unmerge_is_read_of(
     assert [one for one in await kept.listed() if one.lead_id == "c"] == before
     await kept.relinked("c", "a", "b")
     assert {one.lead_id for one in await kept.listed()} == {"a", "b"}
+    await kept.assert_recounted(surges=False)
+
+
+@pytest.mark.parametrize("change", ["merge", "unmerge"])
+async def test_leads_are_looked_at_for_what_merged_or_unmerged_them_alone(
+    kept: Engaged, change: str
+) -> None:
+    """Not for what only says so: any producer may name its events like that, and any leads in them."""
+    await kept.apply(0, event(1, "a"), event(2, "b", 1_000))
+    if change == "unmerge":
+        await kept.people.merge("c", "a", "b")
+        await kept.relinked("c", "a", "b")
+    before = await kept.state()
+    await getattr(kept.people, change)("c", "a", "b")
+    await kept.apply(9, Relinked(ORG, "of a producer", ["c", "a", "b"], START))
+    await kept.apply(9, Relinked("other", kept.people.message, ["c", "a", "b"], START))
+    assert await kept.state() == before
+    await kept.relinked("c", "a", "b")
+    assert await kept.state() != before
     await kept.assert_recounted(surges=False)
 
 

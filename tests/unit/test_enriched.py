@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from msgspec.json import encode
 
 from processor.pure.enriched import Foreign, Organic, Relinked, found_in
-from processor.pure.parse import LONGEST_EVENT_TYPE, normalise_event_type
-from processor.pure.places import Delivered, Due, due
+from processor.pure.parse import LONGEST_EVENT_TYPE, LONGEST_ID, MOST_SOURCES, normalise_event_type
+from processor.pure.places import MOST_LEADS, Delivered, Due, due, in_parts
 from schemas.examples import EXAMPLES
 
 GIVEN = {
@@ -50,13 +50,32 @@ def test_a_suppressed_event_never_counts(reason: str) -> None:
 
 @pytest.mark.parametrize("event_type", ["Lead Merged", "Lead Unmerged"])
 def test_a_merge_is_no_engagement_and_tells_which_leads_to_look_at(event_type: str) -> None:
-    """Its survivor and its sources; a producer's event of that name has none."""
-    told = {**GIVEN, "event_type": event_type, "metadata": {"source_lead_ids": ["b", "c", ""]}}
-    assert found_in(encode(told)) == Relinked("acme", "e", ["a", "b", "c"], AT)
-    assert found_in(encode({**told, "metadata": {}})) == Relinked("acme", "e", ["a"], AT)
-    assert found_in(encode({**told, "metadata": {"source_lead_ids": 1}})) == Relinked(
-        "acme", "e", ["a"], AT
-    )
+    """Its survivor and its sources, as many as a merge has."""
+    most = [f"lead {n}" for n in range(MOST_SOURCES - 1)] + ["x" * LONGEST_ID]
+    for sources in (["b", "c"], most):
+        told = {**GIVEN, "event_type": event_type, "metadata": {"source_lead_ids": sources}}
+        assert found_in(encode(told)) == Relinked("acme", "e", ["a", *sources], AT)
+
+
+@pytest.mark.parametrize("event_type", ["Lead Merged", "Lead Unmerged"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"source_lead_ids": 1},
+        {"source_lead_ids": ["b", 1]},
+        {"source_lead_ids": ["b", ""]},
+        {"source_lead_ids": ["b", "\0"]},
+        {"source_lead_ids": ["b", "x" * (LONGEST_ID + 1)]},
+        {"source_lead_ids": [f"lead {n}" for n in range(MOST_SOURCES + 1)]},
+    ],
+)
+def test_what_no_merge_can_say_names_no_other_lead(
+    event_type: str, metadata: dict[str, object]
+) -> None:
+    """A producer may name its own events as merges are named, with any metadata."""
+    told = {**GIVEN, "event_type": event_type, "metadata": metadata}
+    assert found_in(encode(told)) == Relinked("acme", "e", ["a"], AT)
 
 
 def test_the_examples_of_the_schema_are_understood() -> None:
@@ -101,6 +120,22 @@ def test_due_is_what_follows_what_was_applied() -> None:
     assert due(batch[:2], {0: 3}) == Due(batch[:2], {0: 6}, frozenset())
     assert due([one(0, -1)], {0: 0}).places == {0: 1}
     assert due([one(0, 2**63 - 1)], {0: 0}).torn == {0}
+
+
+@given(st.lists(st.sampled_from([0, 1, 400, MOST_SOURCES, 4_998, 4_999, 9_000]), max_size=40))
+def test_parts_are_the_whole_in_order_and_name_no_more_leads_than_may_be(sizes: list[int]) -> None:
+    """One record alone may; a part is as long as it can be."""
+    batch = [
+        Delivered(0, n, n - 1, Relinked("acme", "e", ["a"] * size, AT) if size else None)
+        for n, size in enumerate(sizes)
+    ]
+    parts = list(in_parts(batch))
+    assert [one for part in parts for one in part] == batch
+    leads = [sum(sizes[one.offset] for one in part) for part in parts]
+    for part, number in zip(parts, leads, strict=True):
+        assert number <= MOST_LEADS or len(part) == 1
+    for number, after in zip(leads, parts[1:], strict=False):
+        assert number + sizes[after[0].offset] > MOST_LEADS
 
 
 @given(st.integers(1, 12), st.data())
