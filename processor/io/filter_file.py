@@ -30,6 +30,21 @@ class _Loader(yaml.SafeLoader):
             seen.add(str(key_node.value))
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - the library's signature
+        """Raises `YAMLError`, naming the line, where the library trips over a text that is not what its tag says."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            said = f"this is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from error
+
+
+def _no_set(loader: _Loader, node: yaml.Node) -> Any:
+    raise yaml.constructor.ConstructorError(None, None, "a set has no order", node.start_mark)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:set", _no_set)
+
 
 class _Dumper(yaml.SafeDumper):
     """Safe YAML that quotes the line breaks it would else write bare, and read as spaces."""
@@ -78,8 +93,9 @@ def _sentence(place: Sequence[int | str], message: str, document: Any) -> str:
 
 def _name(document: Any, place: Sequence[int | str]) -> str:
     """The id of the filter, or its place where it has none."""
-    found = document
+    found: Any = document
     for step in place:
-        found = found[step]
+        inner = found
+        found = inner[step] if isinstance(found, Mapping | list) else None
     known = isinstance(found, Mapping) and isinstance(found.get("id"), str)
     return found["id"] if known else f"number {int(place[-1]) + 1}"

@@ -76,6 +76,17 @@ org_units:
         (GOOD, "org_units: {? [a] : {}}", "is not YAML: "),
         (GOOD, "org_units: !!python/name:os.system", "is not YAML: "),
         (GOOD, "\0", "is not YAML: "),
+        ("threshold: 3", "threshold: !!bool x", "this is no bool in "),
+        ("threshold: 3", "threshold: !!timestamp x", "this is no timestamp in "),
+        ("threshold: 3", 'threshold: !!int ""', "this is no int in "),
+        ("threshold: 3", 'threshold: !!float ""', "this is no float in "),
+        ("threshold: 3", "threshold: 2024-13-45", "this is no timestamp in "),
+        ("threshold: 3", "threshold: !!set {1, 2}", "a set has no order in "),
+        ("value: 10.0.0.0/8", "value: !!set {10.0.0.0/8}", "a set has no order in "),
+        (GOOD, "org_units: {a: {velocity_filters: !!binary aGk=}}", "velocity_filters: Input"),
+        (GOOD, "org_units: {a: {velocity_filters: !!omap [b: 1]}}", "velocity filter number 1: "),
+        (GOOD, "org_units: {a: {velocity_filters: !!pairs x}}", "is not YAML: "),
+        (GOOD, "org_units: {a: {velocity_filters: {0: x}}}", "velocity_filters: Input"),
     ],
 )
 def test_a_mistake_is_named_where_it_stands(
