@@ -4,7 +4,8 @@ Event types are normalised as those of events are, so that ``page_view`` watches
 """
 
 from collections import Counter
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -30,6 +31,8 @@ from schemas.values import (
 )
 
 MOST_CONDITIONS = 20
+LARGEST_CONDITIONS = 1 << 20
+"""Bytes of a filter's conditions as compact JSON."""
 FILTERS_OF_A_KIND = 1_000
 """At most so many velocity filters, and so many metadata filters, in an org unit."""
 
@@ -99,6 +102,31 @@ Condition = Annotated[
     Field(discriminator="operator"),
 ]
 """One condition of a metadata filter, told apart by its operator."""
+_BY_OPERATOR: Mapping[str, type[Input]] = {
+    operator: model
+    for model in get_args(get_args(Condition)[0])
+    for operator in get_args(model.model_fields["operator"].annotation)
+}
+
+
+def as_stored(fields: Mapping[str, Any]) -> Condition:
+    """The condition of these fields, which were judged before they were stored: that is not done again."""
+    value = fields.get("value")
+    kept = {**fields, "value": tuple(value) if isinstance(value, list) else value}
+    found: Condition = _BY_OPERATOR[fields["operator"]].model_construct(**kept)  # type: ignore[assignment]
+    return found
+
+
+def size(conditions: Sequence[Condition]) -> int:
+    """Bytes of conditions as compact JSON."""
+    texts = [one.model_dump_json(exclude_none=True).encode() for one in conditions]
+    return sum(map(len, texts)) + len(texts) + 1
+
+
+def _kept_conditions(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    if (found := size(conditions)) > LARGEST_CONDITIONS:
+        raise ValueError(f"have at most {LARGEST_CONDITIONS} bytes as JSON, not {found}")
+    return conditions
 
 
 def _watched(event_type: str) -> str:
@@ -150,6 +178,7 @@ class MetadataDefinition(Input):
         Tuple[Condition],
         Field(min_length=1, max_length=MOST_CONDITIONS),
         BeforeValidator(no_longer_than(MOST_CONDITIONS)),
+        AfterValidator(_kept_conditions),
     ]
     enabled: bool = True
 

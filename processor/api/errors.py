@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from processor.api.answers import json
 from processor.failures import Retryable
+from processor.io import filters, postgres
 from processor.io.producing import TooLargeError
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(Retryable, _unavailable)
     app.add_exception_handler(TooLargeError, _too_large)
+    app.add_exception_handler(filters.TooMuch, _too_many_conditions)
+    app.add_exception_handler(postgres.TooMuch, _too_much)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _defect)
@@ -100,6 +103,14 @@ async def _unavailable(_: Request, error: Exception) -> Response:
 
 async def _too_large(_: Request, error: Exception) -> Response:
     return answer(413, f"A topic does not take a message of this size: {error}")
+
+
+async def _too_many_conditions(_: Request, error: Exception) -> Response:
+    return answer(409, str(error))
+
+
+async def _too_much(_: Request, error: Exception) -> Response:
+    return answer(400, f"limit: a page of so many has {error}; ask for fewer")
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

@@ -247,7 +247,7 @@ def _can_be_an_id(text: str) -> bool:
 
 
 def _event_ids(body: bytes) -> list[str]:
-    decoded = jsontext.decode(body)
+    decoded: Any = jsontext.decode(body)
     ids = decoded.get("event_ids") if isinstance(decoded, dict) else None
     if not isinstance(ids, list) or not ids:
         raise Refused(400, _BAD_IDS)

@@ -116,7 +116,7 @@ def operations(kind: Kind) -> Mapping[str, dict[str, Any]]:
     }
     by_whom = {"changed_at": _AT, "changed_by": "ann"}
     version = {"version": 2, **by_whom, "deleted": False, "definition": definition}
-    changing = (400, 404, 412, 413, 415)
+    changing = (400, 404, 409, 412, 413, 415)
     return {
         "list_filters": documented(many, [example]),
         "create_filter": _tagged(documented(one, example, status=201, errors=(400, 409, 413, 415)))

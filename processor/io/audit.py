@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from processor.io.postgres import QUERIES, Postgres
+from processor.io.postgres import Postgres
+from processor.io.postgres import page as postgres_page
 
 LARGEST_OFFSET = 2**62
 
@@ -29,12 +30,13 @@ async def entries(
 ) -> tuple[Sequence[Any], int]:
     """Rows of id, at, actor, action, subject, details, newest first, and how many there are in all; pages count from 1.
 
-    Raises `Retryable`.
+    Raises `Retryable`, and `TooMuch` for a page that is too large.
     """
     offset = min((page - 1) * limit, LARGEST_OFFSET)
     async with postgres.of_org_unit(chosen.org_unit) as connection:
-        rows = await connection.fetch(
-            QUERIES["audit_page"],
+        rows = await postgres_page(
+            connection,
+            "audit_page",
             chosen.org_unit,
             chosen.action,
             chosen.actor,

@@ -4,14 +4,19 @@ It takes the rules lock exclusively, so it never commits between the judging of 
 What is stored is decided by `successor`; everything else only reads and writes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import orjson
 from msgspec import Struct, structs
 
+from processor.failures import Failure
 from processor.io.postgres import QUERIES, Connection, Postgres
 from schemas import FilterFile, MetadataDefinition, VelocityDefinition
+
+LARGEST_TOGETHER = 16 << 20
+"""Bytes of the conditions of an org unit's filters, as compact JSON: every worker holds all of them."""
 
 Definition: TypeAlias = VelocityDefinition | MetadataDefinition
 Kind: TypeAlias = Literal["velocity", "metadata"]
@@ -29,6 +34,10 @@ class Written(Struct, frozen=True):
 
 Wanted: TypeAlias = Mapping[Key, Written | None]
 """What filters shall be; None: deleted."""
+
+
+class TooMuch(Failure):
+    """The filters of an org unit are larger together than may be; nothing is changed."""
 
 
 class Stored(Struct, frozen=True):
@@ -89,7 +98,7 @@ async def locked(connection: Connection, org_units: Iterable[str]) -> Mapping[Ke
 async def change(
     connection: Connection, stored: Mapping[Key, Stored], wanted: Wanted, by: str
 ) -> Changes:
-    """Writes what differs from `stored`, which is what `locked` gave in this transaction."""
+    """Writes what differs from `stored`, which is what `locked` gave in this transaction; raises `TooMuch`."""
     different = {key: new for key, new in wanted.items() if differs(stored.get(key), new)}
     if different:
         (row,) = await connection.fetch(QUERIES["next_rule_revision"], len(different))
@@ -101,7 +110,32 @@ async def change(
             for number, (key, new) in zip(own, different.items(), strict=True)
         ]
         await connection.execute(QUERIES["write_filters"], orjson.dumps(rows).decode(), by)
+        await _bounded(connection, _grown(stored, different))
     return _count(stored, wanted, different)
+
+
+def _grown(stored: Mapping[Key, Stored], different: Wanted) -> Sequence[str]:
+    """The org units whose conditions are larger than before: others may have been larger before there was a bound."""
+    grown: Counter[str] = Counter()
+    for key, new in different.items():
+        old = stored.get(key)
+        grown[key[0]] += _size(new) - (0 if old is None or old.deleted else _size(old.written))
+    return [org_unit for org_unit, bytes_more in grown.items() if bytes_more > 0]
+
+
+def _size(filter_: Written | None) -> int:
+    return len(orjson.dumps(filter_.fields["conditions"])) if filter_ and filter_.kind == "metadata" else 0
+
+
+async def _bounded(connection: Connection, org_units: Sequence[str]) -> None:
+    if not org_units:
+        return
+    for row in await connection.fetch(QUERIES["conditions_together"], org_units):
+        if row["bytes"] > LARGEST_TOGETHER:
+            raise TooMuch(
+                f"The conditions of the metadata filters of org unit {row['org_unit']} may have {LARGEST_TOGETHER} bytes as JSON"
+                f" together, and would have {row['bytes']}: delete filters, or shorten lists and texts of others, first"
+            )
 
 
 def differs(old: Stored | None, new: Written | None) -> bool:

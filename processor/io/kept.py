@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from processor.io import filters
 from processor.io.filters import Definition, Stored, Written
-from processor.io.postgres import QUERIES, Connection, Postgres
+from processor.io.postgres import QUERIES, Connection, Postgres, page
 
 Kind: TypeAlias = filters.Kind
 
@@ -22,7 +22,7 @@ class Kept(Struct, frozen=True):
 
     kind: Kind
     definition: Mapping[str, Any]
-    """Its fields as they are written; not checked again, since compiling the patterns of a thousand filters takes a second."""
+    """Its fields, conditions as the JSON that is stored: an org unit may have megabytes of them."""
     version: int
     changed_at: int
     changed_by: str
@@ -32,7 +32,7 @@ class Version(Struct, frozen=True):
     """What a change made of a filter; no definition: it was deleted."""
 
     version: int
-    definition: Mapping[str, Any] | None
+    definition: orjson.Fragment | None
     changed_at: int
     changed_by: str
 
@@ -105,13 +105,13 @@ async def one(postgres: Postgres, org_unit: str, filter_id: str) -> Kept | None:
 async def versions(
     postgres: Postgres, of: tuple[str, Kind, str], offset: int, limit: int
 ) -> Sequence[Version]:
-    """Changes of a filter (org unit, kind, id), newest first, those before a deletion too."""
+    """Changes of a filter (org unit, kind, id), newest first, those before a deletion too; raises `TooMuch`."""
     async with postgres.of_org_unit(of[0]) as connection:
-        rows = await connection.fetch(QUERIES["filter_versions"], *of, offset, limit)
+        rows = await page(connection, "filter_versions", *of, offset, limit)
     return [
         Version(
             row["version"],
-            orjson.loads(row["definition"]) if row["definition"] else None,
+            orjson.Fragment(row["definition"]) if row["definition"] else None,
             row["changed_at"],
             row["changed_by"],
         )

@@ -28,7 +28,10 @@ STREAMED_S = 300.0
 API_ROLE = "processor_api"
 """What the API's sessions go on as: it owns nothing, and row-level security holds for it."""
 NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
+LARGEST_PAGE = 32 << 20
+"""Bytes of what is large in the rows of a page."""
 _PART = 2_000
+_FEW = 10
 _LIMITED_SINCE = 17
 """The first version of Postgres that limits transactions."""
 _EPOCH_US = 946_684_800_000_000  # Postgres counts from 2000-01-01
@@ -61,6 +64,10 @@ QUERIES = {
     for path in sorted(Path(__file__).parent.glob("queries*.sql"))
     for name, text in statements(path).items()
 }
+
+
+class TooMuch(Failure):
+    """The rows asked for are larger together than may be answered at once."""
 
 
 class Conflict(Failure):
@@ -128,6 +135,18 @@ class _Session(asyncpg.Connection):
     def get_reset_query(self) -> str:
         """Nothing: what the default undoes would be one more round trip for each call."""
         return ""
+
+
+async def page(connection: Connection, name: str, *args: object) -> list[Any]:
+    """All rows of the statement `name`, of which `size` is what is large in each; raises `TooMuch` above `LARGEST_PAGE`."""
+    rows: list[Any] = []
+    size = 0
+    async for row in connection.cursor(QUERIES[name], *args, prefetch=_FEW):
+        size += row["size"] or 0
+        if size > LARGEST_PAGE:
+            raise TooMuch(f"more than {LARGEST_PAGE} bytes")
+        rows.append(row)
+    return rows
 
 
 class Postgres:

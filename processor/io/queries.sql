@@ -116,6 +116,11 @@ ON CONFLICT (org_unit, id) DO UPDATE SET
     window_revision = EXCLUDED.window_revision, newest = EXCLUDED.newest, deleted = EXCLUDED.deleted,
     changed_at = EXCLUDED.changed_at, changed_by = EXCLUDED.changed_by
 
+-- name: conditions_together
+-- Of the filters of org units that are not deleted: bytes of their conditions, as they were written.
+SELECT org_unit, sum(octet_length(conditions::text)) AS bytes
+FROM filters WHERE org_unit = ANY ($1::text[]) AND NOT deleted AND conditions IS NOT NULL GROUP BY org_unit
+
 -- name: rules_since
 -- The rule revision, and every enabled filter of the org units that changed after revision $1; a unit without any has one
 -- row without an id, and so has a database where nothing changed.  One statement: the revision never claims more than the rows.

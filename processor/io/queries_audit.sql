@@ -10,7 +10,8 @@ WITH chosen AS (
 ), page AS (
     SELECT id FROM chosen ORDER BY at DESC, id DESC LIMIT $7 OFFSET $6
 )
-SELECT (SELECT count(*) FROM chosen) AS total, a.id, a.at, a.actor, a.action, a.subject, a.details
+SELECT (SELECT count(*) FROM chosen) AS total, a.id, a.at, a.actor, a.action, a.subject, a.details,
+    octet_length(a.details::text) AS size
 FROM (VALUES (1)) AS one
 LEFT JOIN (SELECT l.* FROM page p JOIN audit_log l ON l.org_unit = $1 AND l.id = p.id) a ON true
 ORDER BY a.at DESC, a.id DESC

@@ -19,7 +19,7 @@ SELECT count(*) FROM filters WHERE org_unit = $1 AND kind = $2 AND NOT deleted
 
 -- name: filter_versions
 -- Newest first; null definition: deleted.
-SELECT version, definition::text AS definition, changed_at, changed_by
+SELECT version, definition::text AS definition, changed_at, changed_by, octet_length(definition::text) AS size
 FROM filter_versions WHERE org_unit = $1 AND kind = $2 AND id = $3
 ORDER BY revision DESC OFFSET $4 LIMIT $5
 

@@ -6,15 +6,12 @@ from itertools import groupby
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
 
 from processor import telemetry
 from processor.io.postgres import Postgres
 from processor.pure.attributes import compile_conditions
 from processor.pure.types import AttributeFilter, FilterOrder, OrgRules, Rules, VelocityFilter
-from schemas import Condition
-
-_CONDITIONS: TypeAdapter[tuple[Condition, ...]] = TypeAdapter(tuple[Condition, ...])
+from schemas.filters import as_stored
 
 
 class Rulebook:
@@ -45,12 +42,15 @@ class Rulebook:
                 # A database that was restored: what is in hand may be of changes that never were.
                 self._rules = Rules(revision=0, order=self._rules.order, org_units={})
                 rows = await self._postgres.fetch("rules_since", 0)
-            self._rules = renewed(self._rules, rows)
+            self._rules = await renewed(self._rules, rows)
             telemetry.RULES_REVISION.set(self._rules.revision)
 
 
-def renewed(rules: Rules, rows: Iterable[Any]) -> Rules:
-    """`rules` with the org units of `rows` (statement ``rules_since``) replaced."""
+async def renewed(rules: Rules, rows: Iterable[Any]) -> Rules:
+    """`rules` with the org units of `rows` (statement ``rules_since``) replaced.
+
+    Filters are compiled one by one beside the event loop: all the patterns of an org unit may take minutes.
+    """
     org_units = dict(rules.org_units)
     revision = rules.revision
     for org_unit, group in groupby(rows, key=lambda row: row["org_unit"]):
@@ -58,11 +58,11 @@ def renewed(rules: Rules, rows: Iterable[Any]) -> Rules:
         revision = members[0]["rule_revision"]
         org_units.pop(org_unit, None)
         if members[0]["id"] is not None:
-            org_units[org_unit] = _org_rules(members, rules.org_units.get(org_unit))
+            org_units[org_unit] = await _org_rules(members, rules.org_units.get(org_unit))
     return Rules(revision=revision, order=rules.order, org_units=org_units)
 
 
-def _org_rules(rows: list[Any], before: OrgRules | None) -> OrgRules:
+async def _org_rules(rows: list[Any], before: OrgRules | None) -> OrgRules:
     """The rules of an org unit from its rows, ascending by id."""
     compiled = _compiled(before)
     velocity: dict[str, list[VelocityFilter]] = {}
@@ -71,7 +71,8 @@ def _org_rules(rows: list[Any], before: OrgRules | None) -> OrgRules:
         if row["kind"] == "velocity":
             velocity.setdefault(row["event_type"], []).append(_velocity(row))
         else:
-            attributes.append(compiled.get((row["id"], row["version"])) or _attribute(row))
+            known = compiled.get((row["id"], row["version"]))
+            attributes.append(known if known else await asyncio.to_thread(_attribute, row))
     named = {attribute.event_type for attribute in attributes}
     return OrgRules(
         velocity={event_type: tuple(found) for event_type, found in velocity.items()},
@@ -103,7 +104,7 @@ def _velocity(row: Any) -> VelocityFilter:
 
 
 def _attribute(row: Any) -> AttributeFilter:
-    conditions = _CONDITIONS.validate_python(tuple(orjson.loads(row["conditions"])))
+    conditions = tuple(map(as_stored, orjson.loads(row["conditions"])))
     return AttributeFilter(
         id=row["id"],
         name=row["name"],

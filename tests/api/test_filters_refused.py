@@ -130,6 +130,44 @@ async def test_an_org_unit_has_a_thousand_filters_of_a_kind_at_most(api: Api) ->
     assert len((await api.client.get("/velocity-filters")).json()) == 1_000
 
 
+async def test_the_conditions_of_an_org_unit_have_16_mb_together_at_most(api: Api) -> None:
+    """Those of others do not count, nor do deleted ones, and a change that makes them no more is made."""
+    path = "/metadata-filters"
+    conditions = [{"key": "k", "operator": "contains", "value": "x" * 1_000_000}]
+    for n in range(16):
+        await made(api, path, id=f"m{n}", conditions=conditions)
+    refused = refusal(
+        await api.client.post(path, json={"name": "a", "conditions": conditions}), 409
+    )
+    assert "acme" in refused
+    assert "16777216 bytes" in refused
+    await made(api, path, id="small", conditions=[{"key": "k", "operator": "exists"}])
+    answer = await api.client.patch(f"{path}/small", json={"conditions": conditions})
+    assert refusal(answer, 409) == refused
+    other = await api.as_org_unit("other")
+    answer = await other.post(path, json={"name": "a", "conditions": conditions})
+    assert answer.status_code == 201
+    conditions[0]["operator"] = "equals"
+    answer = await api.client.patch(f"{path}/m1", json={"name": "b", "conditions": conditions})
+    assert answer.status_code == 200
+    assert (await api.client.delete(f"{path}/m0")).status_code == 204
+    assert (await api.client.patch(f"{path}/small", json={"conditions": conditions})).is_success
+
+
+async def test_a_page_of_large_changes_has_32_mb_at_most(api: Api) -> None:
+    """More of them are refused by the parameter that is too much; the default page of the audit log always fits."""
+    path = "/metadata-filters/large"
+    conditions = [{"key": "k", "operator": "contains", "value": "x" * 1_040_000}]
+    await made(api, "/metadata-filters", id="large", conditions=conditions)
+    for n in range(34):
+        assert (await api.client.patch(path, json={"name": str(n)})).status_code == 200
+    for where, fits in ((f"{path}/versions?limit=30", 30), ("/audit", 25), ("/audit?limit=30", 30)):
+        found = (await api.client.get(where)).json()
+        assert len(found if isinstance(found, list) else found["entries"]) == fits
+    for where in (f"{path}/versions", "/audit?limit=100"):
+        assert refusal(await api.client.get(where), 400).startswith("limit: ")
+
+
 @both
 async def test_filters_of_another_org_unit_are_not_there(api: Api, path: str) -> None:
     """Whatever is asked of them; its ids are its own, and a body's org unit says nothing."""

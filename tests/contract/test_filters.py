@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 import yaml
 
 import schemas
@@ -230,6 +231,37 @@ async def test_a_thousand_filters_of_each_kind_are_one_call(book: Book) -> None:
     many = [velocity(f"v{n}") for n in range(1_000)] + [metadata(f"m{n}") for n in range(1_000)]
     assert await book.apply(acme=many) == (2_000, 0, 0, 0)
     assert await book.apply(acme=many) == (0, 0, 0, 2_000)
+
+
+async def test_the_conditions_of_an_org_unit_are_bounded_together(book: Book) -> None:
+    """Every worker holds all of them.  Whatever makes them no more is done, also where they are too many by an older rule."""
+    large = "x" * 1_000_000
+    many = [metadata(f"m{n}", large) for n in range(16)]
+    await book.apply(acme=many, other=many)
+    with pytest.raises(filters.TooMuch, match=r"acme .* 16777216 bytes"):
+        await book.apply(acme=[*many, metadata("more", large)], other=[])
+    assert len((await filters.export(book.postgres, "other"))["org_units"]["other"]["metadata_filters"])
+    assert await book.apply(acme=[*many[1:], metadata("more", large)]) == (1, 0, 1, 15)
+    await book.connection.execute(
+        "INSERT INTO filters (org_unit, id, kind, name, event_type, conditions, enabled, version, revision, changed_at, changed_by)"
+        " SELECT org_unit, id || 'x', kind, name, event_type, conditions, enabled, 1, 1, now(), 'ann' FROM filters WHERE NOT deleted"
+    )
+    stored = (await filters.export(book.postgres, "acme"))["org_units"]
+    fewer = stored["acme"]["metadata_filters"][1:]
+    fewer[0]["name"] = "New"
+    assert await book.apply(acme=fewer) == (0, 1, 1, 30)
+
+
+async def test_a_filter_that_is_larger_than_may_be_is_still_read_and_deleted(book: Book) -> None:
+    """What is stored was right when it was stored, and is not judged again under the lock that every worker waits for."""
+    await book.apply(acme=[metadata("mf"), metadata("other")])
+    await book.connection.execute(
+        "UPDATE filters SET conditions = json_build_array(json_build_object('key', 'k', 'operator', 'matches', 'value', '('))"
+        " WHERE id = 'mf'"
+    )
+    exported = await filters.export(book.postgres, "acme")
+    assert exported["org_units"]["acme"]["metadata_filters"][0]["conditions"][0]["value"] == "("
+    assert await book.apply(acme=[metadata("other")]) == (0, 0, 1, 1)
 
 
 async def test_an_org_unit_without_filters_is_exported_by_name(book: Book) -> None:

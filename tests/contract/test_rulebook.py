@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from processor.io.rulebook import Rulebook
+from processor.io.rulebook import Rulebook, renewed
 from processor.pure.types import OrgRules, Rules
 from tests.contract.filter_world import Book, book, metadata, velocity
 
@@ -80,6 +80,26 @@ async def test_a_reload_replaces_only_org_units_that_changed(book: Book) -> None
     assert now.org_units["acme"].velocity["Page View"][0].threshold == 4
     matchers = [rules.org_units["acme"].attributes[""][0] for rules in (before, now)]
     assert matchers[0] is matchers[1]
+
+
+async def test_others_have_their_turn_between_the_filters_that_are_compiled(book: Book) -> None:
+    """The patterns of an org unit take minutes at worst, and a worker that is silent for 10 s loses its partitions."""
+    await book.apply(acme=[metadata(f"m{n}") for n in range(30)])
+    rows = await book.postgres.fetch("rules_since", 0)
+    turns = 0
+
+    async def counts() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        counting = group.create_task(counts())
+        rules = await renewed(Rules(0, "velocity,metadata", {}), rows)
+        counting.cancel()
+    assert len(rules.org_units["acme"].attributes[""]) == 30
+    assert turns >= 30
 
 
 async def test_a_database_without_filters_has_its_revision(book: Book) -> None:

@@ -63,6 +63,7 @@ org_units:
         ("operator: contains", "operator: has", "conditions 1: there is no operator 'has', only"),
         ("value: bot", "value: [bot]", "mf-10, conditions 1, value: Input should be a valid str"),
         ("value: 10.0.0.0/8", "value: 10.0.0.0/80", "mf-10, conditions 2, value: '10.0.0.0/80' "),
+        ("value: bot", f"value: {'x' * (1 << 20)}", "mf-10, conditions: have at most 1048576 byt"),
         ("value: 10.0.0.0/8", "valeu: x", "conditions 2, valeu: there is no such field"),
         ("  acme:", "  12:", "org unit 12, [key]: Input should be a valid string"),
         ("  acme:", "  acme: {}\n  acme:", "line 4: acme is given twice"),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,24 @@ def test_a_wrong_metadata_filter_is_refused(wrong: dict[str, Any], complaint: st
     """Only an empty event type means every type."""
     with pytest.raises(ValidationError, match=complaint):
         of_file(VELOCITY, {**METADATA, **wrong})
+
+
+LONGEST_NETWORK = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
+
+
+def test_the_conditions_of_a_filter_have_at_most_a_megabyte() -> None:
+    """Room for as many lists as there may be, of as many networks as there may be, in their longest spelling."""
+    networks = {"key": "k" * 100, "operator": "in_cidr", "value": [LONGEST_NETWORK] * 1_000}
+    (widest,) = of_file(VELOCITY, {**METADATA, "conditions": [networks] * 20}).metadata_filters
+    assert len(widest.conditions) == 20
+    text = {"key": "k", "operator": "contains", "value": ""}
+    room = schemas.LARGEST_CONDITIONS - len(orjson.dumps([text]))
+    for letter in ("x", "é"):
+        fits = {**text, "value": letter * (room // len(letter.encode()))}
+        of_file(VELOCITY, {**METADATA, "conditions": [fits]})
+        more = {**text, "value": fits["value"] + letter}
+        with pytest.raises(ValidationError, match="at most 1048576 bytes"):
+            of_file(VELOCITY, {**METADATA, "conditions": [more]})
 
 
 def test_an_org_unit_has_at_most_1000_filters_of_a_kind() -> None:
