@@ -252,7 +252,7 @@ async def test_the_conditions_of_an_org_unit_are_bounded_together(book: Book) ->
     assert await book.apply(acme=fewer) == (0, 1, 1, 30)
 
 
-async def test_a_filter_that_is_larger_than_may_be_is_still_read_and_deleted(book: Book) -> None:
+async def test_a_filter_that_would_be_refused_today_is_read_and_deleted(book: Book) -> None:
     """What is stored was right when it was stored, and is not judged again under the lock that every worker waits for."""
     await book.apply(acme=[metadata("mf"), metadata("other")])
     await book.connection.execute(
