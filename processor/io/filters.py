@@ -124,7 +124,11 @@ def _grown(stored: Mapping[Key, Stored], different: Wanted) -> Sequence[str]:
 
 
 def _size(filter_: Written | None) -> int:
-    return len(orjson.dumps(filter_.fields["conditions"])) if filter_ and filter_.kind == "metadata" else 0
+    return (
+        len(orjson.dumps(filter_.fields["conditions"]))
+        if filter_ and filter_.kind == "metadata"
+        else 0
+    )
 
 
 async def _bounded(connection: Connection, org_units: Sequence[str]) -> None:

@@ -240,7 +240,9 @@ async def test_the_conditions_of_an_org_unit_are_bounded_together(book: Book) ->
     await book.apply(acme=many, other=many)
     with pytest.raises(filters.TooMuch, match=r"acme .* 16777216 bytes"):
         await book.apply(acme=[*many, metadata("more", large)], other=[])
-    assert len((await filters.export(book.postgres, "other"))["org_units"]["other"]["metadata_filters"])
+    assert len(
+        (await filters.export(book.postgres, "other"))["org_units"]["other"]["metadata_filters"]
+    )
     assert await book.apply(acme=[*many[1:], metadata("more", large)]) == (1, 0, 1, 15)
     await book.connection.execute(
         "INSERT INTO filters (org_unit, id, kind, name, event_type, conditions, enabled, version, revision, changed_at, changed_by)"
