@@ -228,7 +228,7 @@ async def test_a_body_that_takes_long_to_judge_holds_up_nobody(api: Api) -> None
 
     await until(judged, 30)
     assert (await judging).status_code == 202
-    assert answered_meanwhile > 10
+    assert answered_meanwhile > 4  # a loop that is held up answers once or twice
 
 
 async def test_a_producer_that_hangs_up_in_mid_body_is_no_defect(api: Api, raw: Raw) -> None:
