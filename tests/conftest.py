@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from processor.io.migrate import migrate
 from tests import harness
 from tests.harness_cluster import Cluster, cluster_in
 
+# A run under nohup ignores the end of its terminal, and so would all that tests start; what is handled is not inherited.
+signal.signal(signal.SIGHUP, lambda *_: None)
 # Time says nothing on a machine that servers and tests share.
 hypothesis.settings.register_profile("suite", deadline=None)
 # `make check` looks at each rule, `make test` looks for the rare case.
