@@ -5,7 +5,7 @@ What is stored is decided by `successor`; everything else only reads and writes.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -221,12 +221,12 @@ def from_row(row: Mapping[str, Any]) -> Stored:
     )
 
 
-def written_in(row: Mapping[str, Any]) -> Written:
-    """What a row of ``filters`` keeps."""
+def written_in(row: Mapping[str, Any], conditions: Callable[[str], Any] = orjson.loads) -> Written:
+    """What a row of ``filters`` keeps; `conditions` makes something of their JSON."""
     if row["kind"] == "velocity":
         own = {name: row[name] for name in _VELOCITY}
     else:
-        own = {"conditions": orjson.loads(row["conditions"])}
+        own = {"conditions": conditions(row["conditions"])}
     common = {name: row[name] for name in ("id", "name", "event_type")}
     return Written(row["kind"], {**common, **own, "enabled": row["enabled"]})
 

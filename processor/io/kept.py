@@ -120,5 +120,5 @@ async def versions(
 
 
 def _kept(row: Any) -> Kept:
-    found = filters.written_in(row)
+    found = filters.written_in(row, orjson.Fragment)
     return Kept(found.kind, found.fields, row["version"], row["changed_at"], row["changed_by"])

@@ -1,6 +1,6 @@
 """Which windows a batch touches, and in which shard each of them is."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 from zlib import crc32
@@ -8,9 +8,9 @@ from zlib import crc32
 from msgspec import Struct
 
 from processor.io.past import HELD_A_CALL, Window
+from processor.pure.parts import parts
 from processor.pure.types import Case, VelocityFilter
 
-T = TypeVar("T")
 EXCEEDING = ":x"
 """What the scripts append to the name of a window for that of its exceeding events."""
 _HASH = blake2b(digest_size=16)
@@ -143,12 +143,12 @@ def by_shard(asked: Sequence[Of], most: int) -> list[Sequence[Of]]:
     found: dict[int, list[Of]] = {}
     for one in asked:
         found.setdefault(one.shard, []).append(one)
-    return [part for own in found.values() for part in _parts(own, most, _looks_of, _LOOKS_A_CALL)]
+    return [part for own in found.values() for part in parts(own, _looks_of, _LOOKS_A_CALL, most)]
 
 
 def heaps(wanted: Sequence[Touched], most: int) -> Iterator[Sequence[Touched]]:
     """Parts of at most `most` windows, and of fewer where they may hold many members: three slices of some are all that fits."""
-    return _parts(wanted, most, _members_of, HELD_A_CALL)
+    return parts(wanted, _members_of, HELD_A_CALL, most)
 
 
 def _looks_of(one: InShard) -> int:
@@ -157,20 +157,3 @@ def _looks_of(one: InShard) -> int:
 
 def _members_of(touched: Touched) -> int:
     return 6 * (touched.kind.velocity.threshold + 1)
-
-
-def _parts(
-    whole: Sequence[T], most: int, weigh: Callable[[T], int], heaviest: int
-) -> Iterator[Sequence[T]]:
-    """Parts of at most so many, and so heavy together where they are more than one."""
-    part: list[T] = []
-    held = 0
-    for one in whole:
-        weight = weigh(one)
-        if part and (len(part) == most or held + weight > heaviest):
-            yield part
-            part, held = [], 0
-        part.append(one)
-        held += weight
-    if part:
-        yield part

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from processor.pure.enriched import Found, Relinked
+from processor.pure.parts import parts
 
 MOST_LEADS = 5_000
 """That are looked at together: less than a second of work, and no transaction may stand idle for longer than five."""
@@ -57,17 +58,11 @@ def due(delivered: Iterable[Delivered], places: Mapping[int, int]) -> Due:
 
 def in_parts(delivered: Iterable[Delivered]) -> Iterator[Sequence[Delivered]]:
     """The records in order, in several parts where merges among them name more than `MOST_LEADS`."""
-    part: list[Delivered] = []
-    leads = 0
-    for one in delivered:
-        named = len(one.found.leads) if isinstance(one.found, Relinked) else 0
-        if part and leads + named > MOST_LEADS:
-            yield part
-            part, leads = [], 0
-        part.append(one)
-        leads += named
-    if part:
-        yield part
+    return parts(delivered, _named, MOST_LEADS)
+
+
+def _named(one: Delivered) -> int:
+    return len(one.found.leads) if isinstance(one.found, Relinked) else 0
 
 
 class Standing(Struct, frozen=True):
