@@ -14,7 +14,7 @@ from time import monotonic
 import psutil
 
 from processor.embedded import Stack
-from processor.embedded.processes import alive, cut_off, kill_children
+from processor.embedded.processes import alive, children, cut_off, kill_children
 from processor.embedded.stack import VARIABLES
 
 KILL_AFTER_S = 2.0
@@ -38,6 +38,7 @@ class Servers:
         self._up: dict[str, Future[None]] = {name: Future() for name in VARIABLES}
         self._thread = Thread(target=self._start, name="servers", daemon=True)
         self._mains: dict[str, psutil.Process] = {}
+        self._others = children()  # not ours to end
 
     def begin(self) -> None:
         """Starts all that the environment does not name."""
@@ -72,8 +73,8 @@ class Servers:
 
         A start that is under way is cut off, and what does not end by itself within `KILL_AFTER_S` is killed.
         """
-        ended = cut_off(self._thread, GIVE_UP_AFTER_S)
-        killing = Timer(KILL_AFTER_S, kill_children)
+        ended = cut_off(self._thread, GIVE_UP_AFTER_S, self._others)
+        killing = Timer(KILL_AFTER_S, kill_children, [self._others])
         killing.start()
         try:
             for name in self._mains.keys() - {"postgres"}:  # which gives shared memory back

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
@@ -115,16 +115,22 @@ class Spawner:
             )
 
 
-def kill_children() -> None:
-    """All processes below this one."""
-    send(psutil.Process().children(recursive=True), signal.SIGKILL)
+def children() -> frozenset[psutil.Process]:
+    """Those that this process started and that are still there."""
+    return frozenset(psutil.Process().children())
 
 
-def cut_off(starting: Thread, seconds: float) -> bool:
-    """Ends a start, and with it all children of this process; False when it still goes on after `seconds`."""
+def kill_children(spared: Collection[psutil.Process] = ()) -> None:
+    """All processes below this one, but for the `spared` children and what is below them."""
+    for child in children().difference(spared):
+        send(tree(child), signal.SIGKILL)
+
+
+def cut_off(starting: Thread, seconds: float, spared: Collection[psutil.Process] = ()) -> bool:
+    """Ends a start, and with it all children of this process but the `spared`; False when it still goes on after `seconds`."""
     deadline = time.monotonic() + seconds
     while starting.is_alive() and time.monotonic() < deadline:
-        kill_children()  # also what prepares a server
+        kill_children(spared)  # also what prepares a server
         starting.join(_POLL_S)
     return not starting.is_alive()
 
