@@ -21,6 +21,7 @@ from processor.api import (
     preview,
     stream,
 )
+from processor.api.held import Held
 from processor.api.measured import Measured
 from processor.api.services import Services
 
@@ -63,6 +64,7 @@ def create(services: Services) -> FastAPI:
     )
     app.state.services = services
     errors.install(app)
+    app.add_middleware(Held)
     app.add_middleware(Measured)
     app.add_middleware(EmptyIsAbsent)
     methods.install(app, ROUTERS)

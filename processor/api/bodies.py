@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from processor.api.errors import Refused
+from processor.api.held import HOLD
 from processor.pure import jsontext
 from processor.pure.faults import Fault
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 async def read(request: Request) -> bytes:
-    """The whole body; raises `Refused` before it has read more than `LARGEST`."""
+    """The whole body; raises `Refused` before it has more than `LARGEST` of it, or all requests have more than `held.MOST_BODIES`."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() != "application/json":
         raise Refused(415, "The body must be application/json")
@@ -35,12 +36,13 @@ async def read(request: Request) -> bytes:
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > LARGEST:
         raise _too_large()
-    body = bytearray()
+    body, hold = bytearray(), request.scope["state"][HOLD]
     try:
         async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
+            if len(body) + len(part) > LARGEST:
                 raise _too_large()
+            hold(len(part))
+            body += part
     except ClientDisconnect as error:  # nobody is there to be told, and nothing is wrong here
         raise Refused(400, "The body is not complete") from error
     return bytes(body)

@@ -8,7 +8,7 @@
     404 not_found      405 method_not_allowed      409 conflict      412 precondition_failed
     413 too_large      415 unsupported_media_type
     500 internal       a defect; the log has it
-    503 unavailable    Postgres or Kafka is away; try again after Retry-After seconds
+    503 unavailable    Postgres or Kafka is away, or too much is under way; try again after Retry-After seconds
 """
 
 from collections.abc import Mapping

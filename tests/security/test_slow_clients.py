@@ -2,17 +2,18 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import httpx
 import pytest
 
-from processor.api import connection
+from processor.api import connection, held
 from tests.api import sse
 from tests.api.client import Api, api
 from tests.api.rows import row, store
+from tests.api.test_robustness import fault
 from tests.harness import until
 
 __all__ = ["api"]
@@ -119,8 +120,10 @@ async def test_a_stream_is_no_slow_request(hasty: Api) -> None:
 
 
 @asynccontextmanager
-async def listing(api: Api, more: str = "") -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
-    """10 MB of answer on their way to a client that has read only their head, and how many bytes they are."""
+async def listing(
+    api: Api, more: str = "", times: int = 1
+) -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """10 MB of answer on their way to a client that has read only their head, and how many bytes they are; asked for so many times."""
     text = "x" * 100_000
     await store(api.database, [row(n, metadata={"text": text}) for n in range(100)])
     reading = socket.socket()
@@ -132,12 +135,11 @@ async def listing(api: Api, more: str = "") -> AsyncIterator[tuple[asyncio.Strea
     reader, writer = await asyncio.open_connection(sock=reading, limit=1 << 14)
     try:
         token = api.client.headers["authorization"]
-        writer.write(
-            f"GET /events?limit=100 HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{more}\r\n".encode()
-        )
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        assert head.startswith(b"http/1.1 200")
-        yield reader, int(head.partition(b"content-length: ")[2].split()[0])
+        head = f"Host: x\r\nAuthorization: {token}\r\n{more}\r\n"
+        writer.write(f"GET /events?limit=100 HTTP/1.1\r\n{head}".encode() * times)
+        answered = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert answered.startswith(b"http/1.1 200")
+        yield reader, int(answered.partition(b"content-length: ")[2].split()[0])
     finally:
         writer.transport.abort()
 
@@ -175,6 +177,58 @@ async def _dribbled(reader: asyncio.StreamReader, size: int) -> None:
 
 def _past(time: float) -> bool:
     return asyncio.get_running_loop().time() > time
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_answers_that_nobody_reads_are_bounded(
+    api: Api, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """One more that is large is refused, small ones are given; where they were read there is room.  Who waits to be answered counts."""
+    monkeypatch.setattr(held, "MOST_UNREAD", (5 + 10 * times) * 1_000_000)
+    async with listing(api, times=times) as (reader, size):
+        again = partial(api.client.get, "/events?limit=100")
+        answer = await _until(503, again)
+        fault(answer, 503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert (await api.client.get("/event-types")).status_code == 200
+        for n in range(times):
+            if n:
+                await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(size)
+    answer = await _until(200, again)
+    assert len(answer.content) == size
+
+
+async def test_bodies_that_are_not_whole_are_bounded(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All together: one more is refused until one of them is over."""
+    monkeypatch.setattr(held, "MOST_BODIES", 2_500_000)
+    token = api.client.headers["authorization"].encode()
+    head = b"POST /ingest HTTP/1.1\r\nHost: x\r\nAuthorization: " + token
+    text = {"lead_id": "a", "event_type": "page_view", "metadata": {"text": "x" * 90_000}}
+    send = partial(api.client.post, "/ingest", json=[text] * 6)
+    async with AsyncExitStack() as held_open:
+        for _ in range(2):
+            _, writer = await held_open.enter_async_context(connected(api))
+            writer.write(head + b"\r\nContent-Length: 1000001\r\n\r\n" + b" " * 1_000_000)
+        answer = await _until(503, send)
+        fault(answer, 503, "unavailable")
+        assert answer.headers["retry-after"]
+        assert (await api.client.post("/leads/merge", content=BODY)).status_code == 202
+    assert len((await _until(202, send)).json()["ids"]) == 6
+
+
+async def _until(status: int, ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """The first answer that has it."""
+    answers: list[httpx.Response] = []
+
+    async def asked() -> bool:
+        answers.append(await ask())
+        return answers[-1].status_code == status
+
+    await until(asked)
+    return answers[-1]
 
 
 async def test_connections_are_bounded_and_those_there_are_served(
