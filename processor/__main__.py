@@ -50,7 +50,7 @@ def worker() -> None:
     """Consume raw events and merges until SIGTERM."""
     from processor.worker import main as work
 
-    raise typer.Exit(work(Settings.load()))
+    work(Settings.load())
 
 
 @app.command()
@@ -59,7 +59,7 @@ def api() -> None:
     with extra("api"):
         from processor.api.server import main as serve
 
-        raise typer.Exit(serve(Settings.load()))
+        serve(Settings.load())
 
 
 @app.command()

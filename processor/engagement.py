@@ -16,6 +16,7 @@ from processor import telemetry
 from processor.engagement_watch import LOOK_S, Watch
 from processor.enriched_reader import Reader
 from processor.failures import Retryable
+from processor.io.ending import exit_now
 from processor.io.engagement_outbox import Outbox
 from processor.io.engagement_store import Applied, Place, Store
 from processor.io.kafka import Cluster, at_start, translated
@@ -57,8 +58,7 @@ async def serve(settings: Settings) -> int:
         async with telemetry.serving(settings.metrics_port, service.dead, service.unready):
             code = await service.run()
     if service.abandoned:
-        logging.shutdown()
-        os._exit(code)
+        exit_now(code)
     return code
 
 

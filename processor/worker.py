@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -19,6 +19,7 @@ from msgspec import Struct
 from processor import telemetry
 from processor.failures import Retryable
 from processor.inbox import Budget
+from processor.io.ending import then_exit
 from processor.io.kafka import DEFAULT_TUNING, Cluster, Partition, Tuning, at_start
 from processor.io.kafka_batches import TooLarge
 from processor.io.kafka_group import Group
@@ -58,13 +59,13 @@ class Work(Struct, frozen=True):
 Compose: TypeAlias = Callable[[Settings, Limits], AbstractAsyncContextManager[Work]]
 
 
-def main(settings: Settings) -> int:
-    """The exit code: 0 after a drain, 1 after a defect.  Raises `StartRefused`."""
+def main(settings: Settings) -> NoReturn:
+    """Ends the process: 0 after a drain, 1 after a defect.  Raises `StartRefused`."""
     from processor.composition import composed  # noqa: PLC0415  # it imports what a worker does from here
 
     telemetry.configure_logging(settings.log_format)
     rarely_collect()
-    return asyncio.run(serve(settings, composed))
+    asyncio.run(then_exit(serve(settings, composed)))
 
 
 def rarely_collect() -> None:

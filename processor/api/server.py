@@ -6,6 +6,7 @@ import itertools
 import resource
 import socket
 from types import FrameType
+from typing import NoReturn
 
 import structlog
 import uvicorn
@@ -16,6 +17,7 @@ from processor.api.connection import Connection
 from processor.api.services import Services, connected
 from processor.failures import Retryable, StartRefused
 from processor.io import idempotency
+from processor.io.ending import then_exit
 from processor.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,11 +31,11 @@ FORGETTING_TURNS = 120
 OPEN_FILES = 8_192
 
 
-def main(settings: Settings) -> int:
-    """The exit code; raises `StartRefused`."""
+def main(settings: Settings) -> NoReturn:
+    """Ends the process; raises `StartRefused`."""
     telemetry.configure_logging(settings.log_format)
     _allow_connections()
-    return asyncio.run(serve(settings))
+    asyncio.run(then_exit(serve(settings)))
 
 
 def _allow_connections() -> None:

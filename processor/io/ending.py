@@ -5,8 +5,11 @@ waited for it would then wait for ever, or be cancelled by nobody.
 """
 
 import asyncio
+import logging
+import os
+import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 _INSIST_S = 0.1
 
@@ -26,6 +29,21 @@ def seen(ended: "asyncio.Future[Any]") -> None:
     """An error that nobody waits for any more is no news."""
     if not ended.cancelled():
         ended.exception()
+
+
+async def then_exit(serving: Coroutine[Any, Any, int]) -> NoReturn:
+    """Ends the process with the exit code of what serves, once it has closed all it has; raises what it raises.
+
+    A search for patterns, in a thread, may take minutes.  Nobody wants any more what it finds, but asyncio and Python would wait.
+    """
+    exit_now(await serving)
+
+
+def exit_now(code: int) -> NoReturn:
+    """Ends the process, whatever its threads are at; what it has logged and printed is written."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def gave_up() -> bool:

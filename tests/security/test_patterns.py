@@ -4,25 +4,32 @@ Time is that of the processor, of the least of some runs; what is compared with 
 """
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
+import psutil
 import pytest
 import re2
 
 from processor.api.definitions import definition
+from processor.embedded.journal import free_port
 from processor.io.clock import now_ms
 from processor.pure.metadata import LARGEST
 from processor.pure.operators import compile_operator
 from processor.pure.triage import slow
 from processor.pure.types import AttributeFilter, OrgRules, Rules
 from schemas import MetadataDefinition
-from tests.api.client import Api, api
+from tests.api.client import Api, api, http_client
 from tests.api.rows import row, store
-from tests.harness import until
+from tests.harness import Message, Worker, World, processor, produce, until
 from tests.unit.decision_records import an_event
 
 __all__ = ["api"]
@@ -31,6 +38,12 @@ NESTED = ("(a+)+$", "(a|a)*b", "(a*)*b", "([a-z]+)*!", "(x+x+)+y", "(a|ab|b)*c",
 """Exponential where an engine goes back."""
 HEAVY = ("[ab]*[abc]{300}d", "(.{1,400}){1,2}x$", "(.{0,300}!|.{0,299}a!)")
 """The worst there is for an automaton: more states than it may keep."""
+MINUTES = [
+    {"key": "k", "operator": "matches", "value": f"(.{{0,1000}}!|.{{0,999}}a!|{n})"}
+    for n in range(20)
+]
+"""Conditions that take about that long with `LONG`."""
+LONG = {"k": "a" * 100_000 + "!"}
 TOO_LARGE = (
     "(a{1000}){1000}",
     "((a{30}){30}){30}",
@@ -165,3 +178,52 @@ async def test_a_preview_of_the_worst_pattern_holds_up_nobody(api: Api) -> None:
     assert not preview.done()
     answer = await preview
     assert (answer.status_code, answer.json()["suppressed"]) == (200, 0)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+async def test_a_worker_ends_in_time_however_long_a_search_takes(
+    world: World, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """What it has found is thrown away: whoever has the partition next searches again."""
+    await world.create_topics(1)
+    heavy = {"id": "heavy", "name": "Heavy", "conditions": MINUTES}
+    filters = tmp_path / "filters.yaml"
+    filters.write_text(json.dumps({"org_units": {"acme": {"metadata_filters": [heavy]}}}))
+    processor(world.environment(), "filters", "apply", str(filters))
+    worker = start_worker(world.environment())
+    await worker.ready()
+    process = psutil.Process(worker.pid)
+    before = process.cpu_times().user
+    said = {"org_unit": "acme", "lead_id": "a", "event_type": "b"}
+    messages = [Message(orjson.dumps({**said, "metadata": LONG}), b"a") for _ in range(5)]
+    await produce(world.kafka, world.raw, messages)
+    await until(lambda: process.cpu_times().user > before + 2, 30)
+    assert await worker.stop(30) == 0
+    assert "worker_drained" in worker.output.splitlines()[-1]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+async def test_an_api_ends_in_time_however_long_a_preview_takes(
+    api: Api, start_worker: Callable[..., Worker]
+) -> None:
+    """Who asked for it has to ask again."""
+    await store(api.database, [row(1, occurred_at=now_ms() // 1000 * 1000, metadata=LONG)])
+    port = free_port()
+    other = start_worker({**api.world.environment(), "API_PORT": str(port)}, "api")
+    async with http_client(f"http://127.0.0.1:{port}", await api.token()) as client:
+        await until(partial(_answers, client), 20)
+        body = {"filter": {"conditions": MINUTES}, "range": "last_7d"}
+        preview = asyncio.create_task(client.post("/metadata-filters/preview", json=body))
+        process = psutil.Process(other.pid)
+        before = process.cpu_times().user
+        await until(lambda: process.cpu_times().user > before + 2, 30)
+        assert await other.stop(30) == 0
+        assert (await preview).is_server_error
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    with suppress(httpx.TransportError):
+        return (await client.get("/healthz")).status_code == 200
+    return False
