@@ -14,7 +14,8 @@ from processor.pure import timestamps
 from processor.pure.findings import length
 from processor.pure.purge import Limits, cutoff, refusal
 from processor.pure.shown import shown
-from processor.settings import Settings, duration_ms
+from processor.setting_values import duration_ms
+from processor.settings import Settings
 from processor.terminal import in_place
 
 

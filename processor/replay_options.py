@@ -9,7 +9,8 @@ import typer
 from processor.failures import StartRefused
 from processor.io.clock import now_ms
 from processor.pure import timestamps
-from processor.settings import Settings, duration_ms
+from processor.setting_values import duration_ms
+from processor.settings import Settings
 from processor.terminal import in_place
 
 if TYPE_CHECKING:

@@ -2,16 +2,12 @@
 
 An empty variable is an unset one.  A bad value is `StartRefused` with one line that names the
 variable, its value (unless it may hold a secret) and what is allowed, which is each field's
-`description`.  Durations are milliseconds on this side.
+`description`.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from typing import Literal, Self
 
 from pydantic import (
-    BeforeValidator,
     Field,
     FilePath,
     SecretStr,
@@ -19,139 +15,26 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from processor.failures import StartRefused
-
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PORTS = 65_536
-_LONGEST_MS = 3_650 * _UNITS_MS["d"]
-_HEAVIEST = 1_000_000
-_DURATION = "a whole number with ms, s, m, h or d, such as 90s, 15m or 1h, at most 3650d"
-
-
-def duration_ms(text: str) -> int:
-    """Milliseconds of ``500ms``, ``90s``, ``15m``, ``1h``, ``7d``; raises ValueError otherwise."""
-    found = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text)
-    ms = int(found[1]) * _UNITS_MS[found[2]] if found else -1
-    if not 0 <= ms <= _LONGEST_MS:
-        raise ValueError(_DURATION)
-    return ms
-
-
-def _duration(value: object) -> object:
-    return duration_ms(value) if isinstance(value, str) else value
-
-
-def _digits(text: str) -> str:
-    """`text`, which is digits alone: pydantic takes ``1_0`` for ten and ``1.0`` for one."""
-    if not re.fullmatch(r"-?[0-9]+", text):
-        raise ValueError(text)
-    return text
-
-
-def _host(text: str) -> str:
-    """`text`, where it can be looked up; raises ValueError for ``a..b``, as the lookup would in the midst of a driver."""
-    text.encode("idna")
-    return text
-
-
-def _servers(text: str) -> str:
-    for server in text.split(","):
-        found = re.fullmatch(r"\s*(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):([0-9]{1,5})\s*", server)
-        if not found or not 0 < int(found[2]) < _PORTS:
-            raise ValueError(server)
-        _host(found[1])
-    return text
-
-
-def redis_urls(text: str) -> list[str]:
-    """The URL of each server that a Redis URL names: after the last @, more than one is separated by commas."""
-    parts = urlsplit(text)
-    login, at, servers = parts.netloc.rpartition("@")
-    if "," not in servers:
-        return [text]
-    return [
-        urlunsplit(parts._replace(netloc=f"{login}{at}{server.strip()}"))
-        for server in servers.split(",")
-    ]
-
-
-def _url(schemes: set[str], text: str) -> SplitResult:
-    parts = urlsplit(text)
-    servers = parts.netloc.rpartition("@")[2].split(",")
-    ports = [urlsplit(f"//{server}").port for server in servers]  # raises where one is no port
-    # Of a password that is not quoted, or not in its place, some would be shown as an address.
-    strange = parts.fragment or "@" in parts.path + parts.query or "://" not in text
-    if parts.scheme not in schemes or strange or 0 in ports:
-        raise ValueError(text)
-    return parts
-
-
-def _text(value: object) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _redis_url(value: object) -> object:
-    urls = redis_urls(_text(value))
-    for url in urls:
-        parts = _url({"redis", "rediss", "unix"}, url)
-        if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
-            raise ValueError(parts.path)  # the client would take database 0
-        if len(urls) > 1 and not parts.hostname:
-            raise ValueError(url)
-        _host(parts.hostname or "")
-    return value
-
-
-def _database_url(value: object) -> object:
-    _url({"postgres", "postgresql"}, _text(value))
-    return value
-
-
-def _type(text: str) -> str:
-    from schemas.names import normalise_event_type  # noqa: PLC0415 - commands without event types load no schemas
-
-    return normalise_event_type(text)
-
-
-def _types(text: str) -> frozenset[str]:
-    types = {_type(one) for one in text.split(",")}
-    if "" in types:
-        raise ValueError(text)
-    return frozenset(types)
-
-
-def _weights(text: str) -> Mapping[str, float]:
-    pairs = [one.rpartition("=") for one in text.split(",")]
-    if any("_" in weight for _, _, weight in pairs):  # for Python, 1_0 is ten
-        raise ValueError(text)
-    weights = {_type(name): float(weight) for name, _, weight in pairs}
-    if len(weights) < len(pairs) or "" in weights:
-        raise ValueError(text)
-    if not all(0 <= weight <= _HEAVIEST for weight in weights.values()):
-        raise ValueError(text)
-    return weights
-
-
-def _of_text(parse: Callable[[str], object]) -> BeforeValidator:
-    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
-
-
-Servers = Annotated[str, BeforeValidator(_servers)]
-Topic = Annotated[str, Field(pattern=r"^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}\Z")]
-DurationMs = Annotated[int, BeforeValidator(_duration)]
-WholeNumber = Annotated[int, _of_text(_digits)]
-Port = Annotated[WholeNumber, Field(ge=1, lt=_PORTS)]
-RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
-DatabaseUrl = Annotated[SecretStr, BeforeValidator(_database_url)]
-
-Types = Annotated[frozenset[str], NoDecode, _of_text(_types)]
-Weights = Annotated[Mapping[str, float], NoDecode, _of_text(_weights)]
-
-_TOPIC = "1 to 249 letters, digits, dots, _ and -"
-_PORT = "a port from 1 to 65535"
-_FILE = "the path of a file that can be read"
+from processor.setting_values import (
+    DURATION,
+    FILE,
+    PORT,
+    TOPIC,
+    UNITS_MS,
+    DatabaseUrl,
+    DurationMs,
+    Host,
+    Port,
+    RedisUrl,
+    Servers,
+    Topic,
+    Types,
+    Weights,
+    WholeNumber,
+)
 
 
 class Settings(BaseSettings):
@@ -188,13 +71,13 @@ class Settings(BaseSettings):
         default=None, validation_alias="KAFKA_SASL_PASSWORD", description="a password"
     )
     kafka_ssl_cafile: FilePath | None = Field(
-        default=None, validation_alias="KAFKA_SSL_CAFILE", description=_FILE
+        default=None, validation_alias="KAFKA_SSL_CAFILE", description=FILE
     )
     kafka_ssl_certfile: FilePath | None = Field(
-        default=None, validation_alias="KAFKA_SSL_CERTFILE", description=_FILE
+        default=None, validation_alias="KAFKA_SSL_CERTFILE", description=FILE
     )
     kafka_ssl_keyfile: FilePath | None = Field(
-        default=None, validation_alias="KAFKA_SSL_KEYFILE", description=_FILE
+        default=None, validation_alias="KAFKA_SSL_KEYFILE", description=FILE
     )
     redis_url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
@@ -206,18 +89,18 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_URL",
         description="postgresql://user@host:port/database, more than one host:port separated by commas",
     )
-    raw_topic: Topic = Field(default="events.raw", validation_alias="RAW_TOPIC", description=_TOPIC)
+    raw_topic: Topic = Field(default="events.raw", validation_alias="RAW_TOPIC", description=TOPIC)
     merge_topic: Topic = Field(
-        default="leads.merges", validation_alias="MERGE_TOPIC", description=_TOPIC
+        default="leads.merges", validation_alias="MERGE_TOPIC", description=TOPIC
     )
     enriched_topic: Topic = Field(
-        default="events.enriched", validation_alias="ENRICHED_TOPIC", description=_TOPIC
+        default="events.enriched", validation_alias="ENRICHED_TOPIC", description=TOPIC
     )
     dead_topic: Topic = Field(
-        default="events.dead", validation_alias="DEAD_TOPIC", description=_TOPIC
+        default="events.dead", validation_alias="DEAD_TOPIC", description=TOPIC
     )
     engagement_topic: Topic = Field(
-        default="leads.engagement", validation_alias="ENGAGEMENT_TOPIC", description=_TOPIC
+        default="leads.engagement", validation_alias="ENGAGEMENT_TOPIC", description=TOPIC
     )
     consumer_group: str = Field(
         default="processor",
@@ -236,12 +119,12 @@ class Settings(BaseSettings):
         description="velocity,metadata or metadata,velocity",
     )
     allowed_lateness_ms: DurationMs = Field(
-        default=_UNITS_MS["h"], validation_alias="ALLOWED_LATENESS", description=_DURATION
+        default=UNITS_MS["h"], validation_alias="ALLOWED_LATENESS", description=DURATION
     )
     max_future_ms: DurationMs = Field(
-        default_factory=lambda data: min(_UNITS_MS["h"], data["allowed_lateness_ms"]),
+        default_factory=lambda data: min(UNITS_MS["h"], data["allowed_lateness_ms"]),
         validation_alias="MAX_FUTURE",
-        description=_DURATION,
+        description=DURATION,
     )
     engagement_weights: Weights = Field(
         default={"Page View": 1.0, "Email Open": 1.0, "Form Submit": 10.0},
@@ -261,17 +144,17 @@ class Settings(BaseSettings):
         description="a whole number from 2 to 100",
     )
     surge_window_ms: DurationMs = Field(
-        default=_UNITS_MS["h"], validation_alias="SURGE_WINDOW", gt=0, description=_DURATION
+        default=UNITS_MS["h"], validation_alias="SURGE_WINDOW", gt=0, description=DURATION
     )
-    api_host: Annotated[str, BeforeValidator(_host)] = Field(
+    api_host: Host = Field(
         default="127.0.0.1",
         validation_alias="API_HOST",
         pattern=r"^\S+\Z",
         description="a host or address",
     )
-    api_port: Port = Field(default=8080, validation_alias="API_PORT", description=_PORT)
+    api_port: Port = Field(default=8080, validation_alias="API_PORT", description=PORT)
     metrics_port: Port | None = Field(
-        default=None, validation_alias="METRICS_PORT", description=_PORT
+        default=None, validation_alias="METRICS_PORT", description=PORT
     )
     log_format: Literal["console", "json"] = Field(
         default="console", validation_alias="LOG_FORMAT", description="console or json"

@@ -6,7 +6,7 @@ from processor.failures import StartRefused
 from processor.io.tokens import SCOPES, Wanted
 from processor.pure import timestamps
 from processor.pure.shown import shown
-from processor.settings import duration_ms
+from processor.setting_values import duration_ms
 
 LONGEST_ORG_UNIT, LONGEST_NAME = 64, 128
 

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from processor.failures import Retryable, StartRefused
 from processor.io.redis_client import FAILURES, Client, Single, address
 from processor.io.redis_cluster import Cluster
-from processor.settings import redis_urls
+from processor.setting_values import redis_urls
 
 _CLOCK_EVERY_S = 60.0
 _HERE = Path(__file__).parent

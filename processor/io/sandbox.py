@@ -17,7 +17,8 @@ from processor.failures import Retryable, StartRefused
 from processor.io.kafka import Cluster, connected, translated
 from processor.io.kafka_topics import all_topics, create_topics
 from processor.io.postgres import connecting
-from processor.settings import Settings, redis_urls
+from processor.setting_values import redis_urls
+from processor.settings import Settings
 
 _NUMBERS = range(1, 16)
 _TAKEN = "sandbox"

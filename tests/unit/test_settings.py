@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from processor.failures import StartRefused
 from processor.io.redis_client import client_of
-from processor.settings import Settings, duration_ms, redis_urls
+from processor.setting_values import duration_ms, redis_urls
+from processor.settings import Settings
 
 DEFAULTS = {
     "kafka_bootstrap_servers": "127.0.0.1:9092",
