@@ -5,7 +5,7 @@ suppressed.  Between chunks everybody else has their turn.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from msgspec import Struct
 from processor.io.filters import Definition
 from processor.io.postgres import QUERIES, Connection, Postgres
 from processor.pure.attributes import compile_conditions
+from processor.pure.parts import parts
 from processor.pure.preview import Preview, stored_event
 from processor.pure.tally import Sample, Tally
 from processor.pure.types import AttributeFilter, OrgRules, Rules, VelocityFilter
@@ -59,7 +60,7 @@ async def run(postgres: Postgres, scan: Scan, goes_on: Callable[[], Awaitable[No
     async with postgres.of_org_unit(scan.org_unit, long=True) as connection:
         await connection.execute(QUERIES["preview_settings"])
         async for rows in _streamed(connection, scan, velocity):
-            for part in _parts(rows):
+            for part in parts(rows, lambda row: len(row["metadata"] or ""), _METADATA):
                 if (
                     velocity is None
                 ):  # patterns may take long; RE2 leaves the interpreter to others meanwhile
@@ -128,20 +129,6 @@ async def _with_metadata(
         for n in range(0, len(large), _LARGE_ROWS):
             ids = large[n : n + _LARGE_ROWS]
             yield await connection.fetch(query, *asked, _METADATA, ids, timeout=_TIMEOUT_S)
-
-
-def _parts(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Rows, fewer at a time where their metadata is large."""
-    part: list[Any] = []
-    size = 0
-    for row in rows:
-        part.append(row)
-        size += len(row["metadata"] or "")
-        if size > _METADATA:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
 
 
 def _judge(preview: Preview, tally: Tally, rows: Sequence[Any], scan: Scan) -> None:

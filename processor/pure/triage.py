@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import mul
 
+from processor.pure.parts import parts
 from processor.pure.types import AttributeFilter, Case, Event, OrgRules, Root, Rules
 
 _NO_RULES = OrgRules(velocity={}, attributes={})
@@ -61,16 +62,7 @@ def slow(events: Sequence[Event], rules: Rules) -> bool:
 
 def in_parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """The events in order, a few at a time where their metadata is large."""
-    part: list[Event] = []
-    size = 0
-    for event in events:
-        part.append(event)
-        size += len(event.metadata_json)
-        if size > _PART:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+    return parts(events, lambda event: len(event.metadata_json), _PART)
 
 
 def _candidates(event_type: str, org_rules: OrgRules) -> Sequence[AttributeFilter]:
