@@ -15,7 +15,7 @@ import structlog
 from processor import telemetry
 from processor.engagement_watch import LOOK_S, Watch
 from processor.enriched_reader import Reader
-from processor.failures import Retryable
+from processor.failures import Retryable, Stopped
 from processor.io.ending import exit_now
 from processor.io.engagement_outbox import Outbox
 from processor.io.engagement_store import Applied, Place, Store
@@ -39,7 +39,7 @@ UNWATCHED_S = 60.0
 
 
 def main(settings: Settings) -> int:
-    """The exit code: 0 after a drain, 1 after a defect.  Raises `StartRefused`."""
+    """The exit code: 0 after a drain, 1 after a defect, or where going on would lose or guess.  Raises `StartRefused`."""
     telemetry.configure_logging(settings.log_format)
     for name in ("faust", "mode", "processor.enriched_reader"):  # Faust logs as whoever extends it
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -93,11 +93,18 @@ class Engagement:
             for job in jobs:
                 job.cancel()
         await self._last_words()
-        if self._defect:
+        return self._told_end()
+
+    def _told_end(self) -> int:
+        """The last line, and the exit code."""
+        if self._defect is None:
+            log.info("engagement_drained")
+            return 0
+        if isinstance(self._defect, Stopped):  # an operator's matter: the reason says what to do
+            log.error("engagement_failed", reason=str(self._defect))
+        else:
             log.error("engagement_failed", exc_info=self._defect)
-            return 1
-        log.info("engagement_drained")
-        return 0
+        return 1
 
     def stop(self) -> None:
         """The batch in flight is finished or undone, nothing else begins."""

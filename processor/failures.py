@@ -7,7 +7,7 @@
     │   └── Unsettled  Kafka has forgotten to end a transaction: the lane ends it
     ├── Unstorable     Postgres cannot hold a value it was given: the one event becomes a dead letter
     ├── Fenced         a newer owner of the partition exists: drop the lane, join the group again
-    ├── Stopped        going on would lose or guess: the lane stops with an alert until an operator acts
+    ├── Stopped        going on would lose or guess: the lane, or the engagement service, stops until an operator acts
     └── StartRefused   the process cannot start as it is configured: one line that says what to do, exit code 2
 
 Anything else is a defect and ends the process.  Bad input is no failure: it is a value (`processor.pure.types.Rejected`).
@@ -48,7 +48,7 @@ class Fenced(Failure):
 
 
 class Stopped(Failure):
-    """The lane must not go on by itself; the text names the command that resumes it."""
+    """A lane or the engagement service must not go on by itself; the text says what resumes it."""
 
 
 class StartRefused(Failure):

@@ -25,7 +25,7 @@ from prometheus_client import (
 )
 
 from processor.ages import Ages
-from processor.failures import StartRefused
+from processor.failures import Failure, StartRefused
 from processor.pure.shown import shown
 from processor.pure.types import Reason, Stage
 
@@ -216,7 +216,13 @@ def configure_logging(log_format: Literal["console", "json"]) -> None:
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    """aiokafka logs each of its retries; what it did not expect comes with a traceback."""
+    """aiokafka logs each of its retries; what it did not expect comes with a traceback.
+
+    A failure that went through a library, which logs it as a defect, is told by whoever handles it.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, Failure):
+        return False
     return not record.name.startswith("aiokafka") or record.exc_info is not None
 
 

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from processor import telemetry
 from processor.embedded.journal import free_port
-from processor.failures import StartRefused
+from processor.failures import StartRefused, Stopped
 from tests.declared import declared
 from tests.harness_worker import http_get
 
@@ -54,6 +54,17 @@ def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     assert (theirs["event"], theirs["level"]) == ("it says so", "warning")
     assert "ValueError: broken" in failure["exception"]
     assert printed.out == ""
+
+
+def test_a_failure_that_a_library_logs_is_told_by_who_handles_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Faust logs what ends it as a defect of its own; one that is a defect stays."""
+    telemetry.configure_logging("json")
+    for error in (Stopped("an operator's matter"), ValueError("broken")):
+        logging.getLogger("faust").error("Crashed", exc_info=error)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ValueError: broken" in json.loads(line)["exception"]
 
 
 def test_the_console_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
