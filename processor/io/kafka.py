@@ -218,8 +218,8 @@ async def translated(seconds: float) -> AsyncIterator[None]:
         raise Fenced(f"{type(error).__name__}: {error}") from error
     except InvalidTimestampError as error:
         raise Stopped(
-            "the output topic refuses the record's timestamp; set its"
-            " message.timestamp.after.max.ms and restart the worker"
+            "the output topic refuses the record's timestamp; raise its message.timestamp.before.max.ms"
+            " (for an old one) or message.timestamp.after.max.ms and restart the worker"
         ) from error
     except (IllegalStateError, IllegalOperation, AssertionError) as error:
         raise Retryable("kafka", f"client is unusable: {type(error).__name__}: {error}") from error

@@ -11,6 +11,7 @@ from msgspec import Struct
 from processor.failures import StartRefused
 from processor.io.kafka import Cluster, at_start, connected, translated
 from processor.io.kafka_refusal import ConfigsHiddenError
+from processor.pure.checkup_kafka import AFTER, ANY_AGE_MS, BEFORE
 from processor.settings import Settings
 
 PARTITIONS = 8
@@ -25,7 +26,6 @@ _REPLICATED = 3
 _TOPIC_EXISTS = 36
 _POLL_S = 0.02
 _MAX_MESSAGE = "max.message.bytes"
-_FOR_EVER_MS = 2**63 - 1
 
 
 class Topic(Struct, frozen=True):
@@ -136,8 +136,8 @@ def _inputs(settings: Settings, partitions: int, copies: int) -> Sequence[NewTop
 
 
 def _outputs(settings: Settings, partitions: int, copies: int, dead_max: int) -> Sequence[NewTopic]:
-    # An enriched event carries its record's timestamp, which the raw topic has already let in.
-    configs = _configs(copies) | {"message.timestamp.after.max.ms": str(_FOR_EVER_MS)}
+    # An enriched event carries its record's timestamp, which the raw topic has already let in, however long ago.
+    configs = _configs(copies) | dict.fromkeys((AFTER, BEFORE), str(ANY_AGE_MS))
     dead = configs | {
         _MAX_MESSAGE: str(dead_max),
         "retention.ms": str(DEAD_RETENTION_MS),

@@ -17,10 +17,11 @@ _RELEASES = (  # (API, version): the release that brought it
     (0, 12, "4.0"),
     (0, 11, "3.8"),
     (0, 10, "3.7"),
-    (1, 15, "3.5"),
-    (3, 12, "3.1"),
+    (24, 4, "3.6"),
 )
 _FOR_EVER = -1
+AFTER, BEFORE = "message.timestamp.after.max.ms", "message.timestamp.before.max.ms"
+ANY_AGE_MS = 2**63 - 1
 
 
 class Topic(Struct, frozen=True):
@@ -70,12 +71,12 @@ class Group(Struct, frozen=True):
 def brokers(number: int, versions: Mapping[int, int]) -> Finding:
     """`versions`: the newest version of each API."""
     if any(api not in versions for api in _TRANSACTIONS):
-        return fault("kafka", "its brokers know no transactions", "run Kafka 3.1 or later")
+        return fault("kafka", "its brokers know no transactions", "run Kafka 3.6 or later")
     release = next((r for api, version, r in _RELEASES if versions.get(api, -1) >= version), None)
     servers = f"{number} broker{'s' if number != 1 else ''}"
     if release is None:
-        said = f"{servers}, older than 3.1: the live stream knows topics by their names alone"
-        return warning("kafka", said, "run Kafka 3.1 or later")
+        said = f"{servers}, older than 3.6: they know not all settings of the topics that we create"
+        return warning("kafka", said, "run Kafka 3.6 or later")
     return ok("kafka", f"{servers}, Kafka {release} or later")
 
 
@@ -204,12 +205,13 @@ def _spread(output: Topic, source: Topic) -> Iterator[Finding]:
 
 
 def _times(output: Topic, source: Topic) -> Iterator[Finding]:
-    for limit in ("message.timestamp.after.max.ms", "message.timestamp.before.max.ms"):
-        if int(output.configs.get(limit, 0)) < int(source.configs.get(limit, 0)):
-            said = (
-                f"{limit} is less than that of {source.name}: a record that it refuses stops a lane"
-            )
-            yield fault(f"topic {output.name}", said, _set(output, limit, source.configs[limit]))
+    kept = source.number("retention.ms")
+    ages = ANY_AGE_MS if kept == _FOR_EVER else kept
+    for limit, waits in ((AFTER, 0), (BEFORE, ages)):
+        needed = min(ANY_AGE_MS, int(source.configs.get(limit, 0)) + waits)
+        if int(output.configs.get(limit, needed)) < needed:
+            said = f"{limit} is less than {source.name} lets in and keeps: a record that it refuses stops a lane"
+            yield fault(f"topic {output.name}", said, _set(output, limit, needed))
 
 
 def group(found: Group) -> Iterator[Finding]:

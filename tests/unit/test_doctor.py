@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from processor import doctor
+from processor.io import kafka_topics
 from processor.io.checkup_postgres import TABLES
 from processor.pure import checkup, checkup_kafka, findings
 from processor.pure.checkup import Postgres, Redis, Rights
@@ -133,6 +134,39 @@ def test_topics_fit_each_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "kept", "needed"),
+    [
+        (DAY, 7 * DAY, 8 * DAY),
+        (DAY, -1, checkup_kafka.ANY_AGE_MS),
+        (checkup_kafka.ANY_AGE_MS, 7 * DAY, checkup_kafka.ANY_AGE_MS),
+    ],
+)
+def test_what_was_let_in_long_ago_is_let_out(before: int, kept: int, needed: int) -> None:
+    """A record that waited in its topic, for as long as that keeps it, keeps its timestamp."""
+    limit = "message.timestamp.before.max.ms"
+    source = replace(TOPIC, configs=CONFIGS | {limit: str(before), "retention.ms": str(kept)})
+    output = replace(TOPIC, name="events.enriched")
+
+    def found(allowed: int) -> list[Finding]:
+        told = replace(output, configs=CONFIGS | {limit: str(allowed)})
+        topics = {"events.raw": source, "events.enriched": told}
+        return [*checkup_kafka.together(topics, (RAW, ENRICHED), "events.dead")]
+
+    assert found(needed) == []
+    (fault,) = found(needed - 1)
+    assert fault.level == "fault"
+    assert f"--add-config {limit}={needed}" in fault.todo
+
+
+def test_outputs_are_created_to_take_records_of_any_age() -> None:
+    """A broker's defaults may say otherwise, and each refused record stops a lane."""
+    enriched, *_ = kafka_topics._outputs(Settings(), 8, 3, 2_000_000)
+    for limit in ("before", "after"):
+        said = enriched.topic_configs[f"message.timestamp.{limit}.max.ms"]
+        assert int(said) == checkup_kafka.ANY_AGE_MS
+
+
+@pytest.mark.parametrize(
     ("retention", "minutes", "warned"),
     [
         (6 * DAY, 10_080, False),
@@ -174,15 +208,15 @@ def test_records_that_nobody_reads_are_a_warning() -> None:
     ("versions", "level"),
     [
         ({0: 13, 1: 18, 3: 13}, "ok"),
-        ({0: 9, 1: 13, 3: 12}, "ok"),
-        ({0: 9, 1: 12, 3: 9}, "warning"),
+        ({0: 9, 1: 15, 24: 4}, "ok"),
+        ({0: 9, 1: 15, 24: 3}, "warning"),
         ({}, "fault"),
     ],
 )
 def test_brokers_tell_their_age_by_what_they_speak(versions: dict[int, int], level: str) -> None:
     """Kafka has no request for its version."""
     known = dict.fromkeys((22, 24, 25, 26, 28), 0) if versions else {}
-    assert checkup_kafka.brokers(1, versions | known).level == level
+    assert checkup_kafka.brokers(1, known | versions).level == level
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from typing import Any, cast
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import InvalidTimestampError, KafkaConnectionError, NodeNotReadyError
 
-from processor.failures import Retryable, StartRefused
-from processor.io.kafka import Cluster, at_start, connected
+from processor.failures import Retryable, StartRefused, Stopped
+from processor.io.kafka import Cluster, at_start, connected, translated
 from processor.settings import Settings
 
 
@@ -49,6 +49,13 @@ async def test_brokers_that_have_just_come_back_are_asked_again() -> None:
         assert admin is cast("AIOKafkaAdminClient", late)
         assert (early.closed, late.closed) == (True, False)
     assert late.closed
+
+
+async def test_a_timestamp_that_an_output_refuses_is_an_operators_matter() -> None:
+    """The broker does not say whether it is too old or too new: the line names both limits."""
+    with pytest.raises(Stopped, match=r"before\.max\.ms.*after\.max\.ms"):
+        async with translated(1):
+            raise InvalidTimestampError
 
 
 async def test_a_cluster_that_cannot_be_reached_is_refused_at_once() -> None:
