@@ -11,7 +11,9 @@ import pytest
 
 from processor import telemetry
 from processor.api import server
+from processor.api.connection import MOST_CONNECTIONS
 from processor.api.health import router
+from processor.api.held import LARGE, MOST_BODIES, MOST_UNREAD
 from processor.io.kafka import DEFAULT_TUNING
 from processor.io.kafka_group import ABANDON_S, LEAVE_S
 from processor.io.kafka_topics import PARTITIONS
@@ -146,9 +148,19 @@ def test_nobody_is_root_or_may_become_it(name: str) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert all("emptyDir" in volume for volume in pod.get("volumes", ()))
+    assert all(volume.keys() & {"emptyDir", "secret"} for volume in pod.get("volumes", ()))
     account = named("ServiceAccount", pod["serviceAccountName"])
     assert account["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_certificates_of_an_authority_of_ones_own_are_where_the_settings_say(name: str) -> None:
+    """In a Secret that need not be there."""
+    (volume,) = (v for v in pod_of(MAKERS[name])["volumes"] if "secret" in v)
+    assert volume["secret"] == {"secretName": "processor-tls", "optional": True}
+    places = {m["name"]: m["mountPath"] for m in container(MAKERS[name])["volumeMounts"]}
+    text = (manifests.FOLDER / "settings.env").read_text()
+    assert f"KAFKA_SSL_CAFILE={places[volume['name']]}/ca.crt" in text
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -163,6 +175,20 @@ def test_memory_is_bounded_and_asked_for(name: str) -> None:
     resources = container(MAKERS[name])["resources"]
     assert {"cpu", "memory"} <= resources["requests"].keys()
     assert "memory" in resources["limits"]
+
+
+def test_the_api_has_the_memory_that_its_clients_can_make_it_hold() -> None:
+    """Bodies, unread answers, what each connection reads ahead and a small answer for each; and what it takes without clients."""
+    limit = container(DEPLOYMENTS["processor-api"])["resources"]["limits"]["memory"]
+    ahead = 320 << 10
+    held = MOST_BODIES + MOST_UNREAD + MOST_CONNECTIONS * (ahead + LARGE)
+    assert int(limit.removesuffix("Gi")) << 30 > held + (256 << 20)
+
+
+def test_workers_are_replaced_one_at_a_time() -> None:
+    """As the rollout that the README's times are of."""
+    update = DEPLOYMENTS["processor-worker"]["spec"]["strategy"]["rollingUpdate"]
+    assert update == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -249,12 +275,12 @@ def test_nothing_comes_in_or_goes_out_but_what_is_named() -> None:
 
 
 def test_what_the_settings_lead_to_may_be_reached() -> None:
-    """Kafka, Redis and Postgres at their ports, and names."""
+    """Kafka, Redis and Postgres at their ports, by TLS too, and names."""
     rules = named("NetworkPolicy", "processor")["spec"]["egress"]
     open_ports = {port["port"] for rule in rules for port in rule["ports"]}
     wanted = [manifests.settings()["KAFKA_BOOTSTRAP_SERVERS"], *SECRET.values()]
     found = {int(n) for value in wanted for n in re.findall(r":([0-9]+)(?:/|$)", value)}
-    assert open_ports == found | {53}
+    assert open_ports == found | {53, 9093, 6380}
 
 
 def test_jobs_carry_the_version_and_go_by_themselves() -> None:
