@@ -275,7 +275,7 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] in ("processor", "schemas"):
             raise
-        reason = f"{error.name} is not installed: run pip install 'processor[{name}]'"
+        reason = f"{error.name} is not installed: in a checkout run pip install '.[{name}]'"
         raise StartRefused(reason) from error
 
 

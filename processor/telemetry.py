@@ -40,7 +40,7 @@ disable_created_metrics()  # a second series for each counter and histogram, whi
 BUILD = Info("processor_build", "The version of the program that runs.")
 LAG = Gauge(
     "processor_lag_records",
-    "Records of an input partition that are not committed yet; told by the worker that has the partition.",
+    "Records of an input partition that are not committed yet; told by the worker, or of the enriched topic the engagement service, that has the partition.",
     ("topic", "partition"),
 )
 OLDEST = Gauge(

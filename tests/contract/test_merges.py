@@ -194,7 +194,7 @@ async def test_500_sources_are_a_handful_of_statements(people: People) -> None:
 
 
 async def test_a_second_merge_before_the_first_move_strands_nothing(people: People) -> None:
-    """V7: moves set the root of now, in whatever chunks and order they run."""
+    """Moves set the root of now, in whatever chunks and order they run."""
     await people.ingest(*((f"{lead}{n}", lead) for lead in "ABC" for n in range(5)))
     await people.merge("B", "A")
     await people.merge("C", "B")

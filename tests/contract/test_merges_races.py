@@ -13,7 +13,7 @@ __all__ = ["people"]
 
 
 async def test_a_merge_waits_for_a_batch_that_is_being_recorded(people: People) -> None:
-    """V1: the batch holds its bucket, so its row is there when the merge counts and moves."""
+    """The batch holds its bucket, so its row is there when the merge counts and moves."""
     async with asyncio.TaskGroup() as tasks, people.open() as batch:
         assert await people.record((("a", "A"),), await people.roots(["A"]), batch)
         merging = tasks.create_task(people.merge("B", "A"))
@@ -29,7 +29,7 @@ async def test_a_merge_waits_for_a_batch_that_is_being_recorded(people: People) 
 async def test_a_batch_waits_for_a_merge_of_its_lead_and_decides_again(
     people: People, lead: str, ends: tuple[str, str | None]
 ) -> None:
-    """V2, V3, V5: it sees the redirect only after its locks.  The target's class too: its epoch is another one."""
+    """It sees the redirect only after its locks.  The target's class too: its epoch is another one."""
     await people.merge("A", "Z")
     async with asyncio.TaskGroup() as tasks, people.open() as merging:
         assert await record_merge(merging, people.command("B", "A"), joined("B", "A"))
@@ -45,7 +45,7 @@ async def test_a_batch_waits_for_a_merge_of_its_lead_and_decides_again(
 async def test_a_merge_waits_for_batches_of_every_lead_of_both_classes(
     people: People, raw: str
 ) -> None:
-    """V5: aliases of the source and of the target have other buckets than their roots."""
+    """Aliases of the source and of the target have other buckets than their roots."""
     await people.merge("A", "Z")
     await people.merge("T", "U")
     async with asyncio.TaskGroup() as tasks, people.open() as batch:
@@ -87,7 +87,7 @@ async def test_ingest_never_waits_for_a_move(people: People) -> None:
 
 
 async def test_a_merge_waits_for_the_chunk_that_is_being_moved(people: People) -> None:
-    """V7: the root a chunk has read is the root until it commits; what it leaves, the merge moves again."""
+    """The root a chunk has read is the root until it commits; what it leaves, the merge moves again."""
     await people.ingest(*((f"a{n}", "A") for n in range(4)))
     await people.merge("B", "A")
     async with asyncio.TaskGroup() as tasks, people.open() as moving:
@@ -101,7 +101,7 @@ async def test_a_merge_waits_for_the_chunk_that_is_being_moved(people: People) -
 
 
 async def test_a_move_that_waited_for_a_merge_sets_the_root_of_now(people: People) -> None:
-    """V7: the move of A to B was asked for before B went to C."""
+    """The move of A to B was asked for before B went to C."""
     await people.ingest(("a", "A"), ("b", "B"))
     await people.merge("B", "A")
     async with asyncio.TaskGroup() as tasks, people.open() as merging:

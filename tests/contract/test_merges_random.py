@@ -18,7 +18,7 @@ LEADS = [f"L{n}" for n in range(12)]
 
 
 async def test_ingest_merges_and_moves_converge(people: People) -> None:
-    """V6 with unmerges: no row lost or stranded, every decision that of the forest then, every count exact."""
+    """With unmerges: no row lost or stranded, every decision that of the forest then, every count exact."""
     chance = random.Random(7)
     named: dict[str, str] = {}
     async with asyncio.TaskGroup() as tasks:

@@ -75,7 +75,9 @@ def test_a_command_that_does_not_exist_is_refused(
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
     """A module of our own that is missing is a defect, and shows as one."""
-    told = pytest.raises(StartRefused, match=r"not_there is not installed: run pip install 'proc")
+    told = pytest.raises(
+        StartRefused, match=r"not_there is not installed: in a checkout run pip install '\.\["
+    )
     with told, command.extra("embedded"):
         import not_there  # type: ignore[import-not-found] # noqa: F401, PLC0415
     with pytest.raises(ModuleNotFoundError), command.extra("embedded"):

@@ -1,9 +1,13 @@
 """Dead letters: all that is needed to see what was wrong and to send the message again."""
 
+import ast
 import base64
 import hashlib
 import json
+import re
 import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,9 @@ from tests.oracle_parse import Message
 from tests.unit.parse_records import NOON, record, refused
 
 ROOMY = 1_000_000
+ROOT = Path(__file__).parents[2]
+CODE_OF = {"refuse": 0, "Fault": 1, "Rejected": 2}
+"""Which argument of what makes a refusal is its code."""
 
 
 def rejection(message: Message) -> Rejected:
@@ -139,3 +146,23 @@ def test_a_letter_whose_key_or_headers_do_not_fit_goes_without_them(
         assert (letter.key, letter.headers) == (carried if whole else (None, ()))
         assert len(letter.value or b"") < 2_000
         assert ("payload_sha256" in json.loads(letter.value or b"")) is not whole
+
+
+def codes() -> Iterator[str]:
+    """What the program calls the faults of messages, but for those of a request's body alone."""
+    for path in (ROOT / "processor").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                place = CODE_OF.get(node.func.id, len(node.args))
+                code = node.args[place] if place < len(node.args) else None
+                if isinstance(code, ast.Constant) and path.name != "ingest.py":
+                    yield str(code.value)
+
+
+def test_the_readme_lists_every_code_of_a_dead_letter() -> None:
+    """And none that there is not."""
+    _, _, table = (ROOT / "README.md").read_text().partition("| `stage` | `error` |")
+    rows = [line.split("|")[2] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    listed = re.findall(r"`([a-z][a-z0-9]*_[a-z0-9_]+)`", " ".join(rows))
+    assert len(listed) == len({*listed})
+    assert {*listed} == {*codes()}
