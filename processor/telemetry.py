@@ -218,12 +218,12 @@ def configure_logging(log_format: Literal["console", "json"]) -> None:
 def _worth_a_line(record: logging.LogRecord) -> bool:
     """aiokafka logs each of its retries; what it did not expect comes with a traceback.
 
-    A failure that went through a library, which logs it as a defect, is told by whoever handles it.
+    Faust logs a failure that ends it as a defect: that is told by whoever runs it.
     """
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, Failure):
-        return False
-    return not record.name.startswith("aiokafka") or record.exc_info is not None
+    library = record.name.partition(".")[0]
+    if library in ("faust", "mode"):
+        return not (record.exc_info and isinstance(record.exc_info[1], Failure))
+    return library != "aiokafka" or record.exc_info is not None
 
 
 def _renderers(log_format: Literal["console", "json"]) -> list[structlog.typing.Processor]:

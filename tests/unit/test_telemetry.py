@@ -56,15 +56,19 @@ def test_a_log_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> No
     assert printed.out == ""
 
 
-def test_a_failure_that_a_library_logs_is_told_by_who_handles_it(
+def test_a_failure_that_faust_logs_is_told_by_who_runs_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Faust logs what ends it as a defect of its own; one that is a defect stays."""
+    """A defect that it logs stays, and so does a failure that nobody else has heard of."""
     telemetry.configure_logging("json")
-    for error in (Stopped("an operator's matter"), ValueError("broken")):
-        logging.getLogger("faust").error("Crashed", exc_info=error)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "ValueError: broken" in json.loads(line)["exception"]
+    stopped = Stopped("an operator's matter")
+    logging.getLogger("faust.worker").error("Crashed", exc_info=stopped)
+    logging.getLogger("mode.services").error("Crashed", exc_info=ValueError("broken"))
+    logging.getLogger("asyncio").error("Lost", exc_info=stopped)
+    told = [json.loads(line)["exception"] for line in capsys.readouterr().err.splitlines()]
+    assert len(told) == 2
+    assert "ValueError: broken" in told[0]
+    assert "Stopped: an operator's matter" in told[1]
 
 
 def test_the_console_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
