@@ -16,7 +16,7 @@ from processor.failures import Fenced, StartRefused, refusing
 from processor.io.kafka import Cluster, quietly
 from processor.io.kafka_letters import Box, Letters, Return, way_back
 from processor.pure.place import Walk
-from processor.pure.replay import Choice, Inputs, Letter, read_letter, replayed
+from processor.pure.replay import NO_LETTERS, Choice, Inputs, Letter, read_letter, replayed
 from processor.pure.types import Message, Record
 from processor.settings import Settings
 
@@ -85,14 +85,12 @@ class Replay:
         walk, batch = Walk(box.place), _Batch()
         async with aclosing(self._undone(box, walk)) as letters:
             async for letter in letters:
-                if self._is_hindered(letter):
-                    walk.hopeless(letter.record.offset)
-                    continue
-                message = self._message(letter, back)
+                at, hindered = letter.record.offset, self._is_hindered(letter)
+                message = None if hindered else self._message(letter, back)
                 if message is None:
-                    walk.left(letter.record.offset)
+                    walk.left(at, letter.pile)
                     continue
-                walk.done(letter.record.offset)
+                walk.done(at, letter.pile)
                 if batch.add(letter, message):
                     await back.send(batch.messages, box, walk.place())
                     self.tally.taken += batch.kinds
@@ -109,9 +107,7 @@ class Replay:
                 for record in records:
                     if self._enough():
                         return
-                    if walk.is_done(record.offset):
-                        walk.done(record.offset)
-                    elif letter := self._chosen(record, walk):
+                    if letter := self._chosen(record, walk):
                         self._found += not letter.obstacle
                         yield letter
 
@@ -122,10 +118,12 @@ class Replay:
         letter = read_letter(record, self._inputs)
         if letter is None:
             self.tally.hindered["it is no dead letter"] += 1
-            walk.hopeless(record.offset)
+            walk.left(record.offset, NO_LETTERS)
+        elif walk.is_done(record.offset, letter.pile):
+            walk.done(record.offset, letter.pile)
         elif not self._asked.choice.has(letter):
             self.tally.left += 1
-            walk.left(record.offset)
+            walk.left(record.offset, letter.pile)
         else:
             return letter
         return None

@@ -12,6 +12,8 @@ from processor.pure.origin import OFFSET, PARTITION, TIMESTAMP, TOPIC, Origin, r
 from processor.pure.shown import shown
 from processor.pure.types import Message, Record
 
+NO_LETTERS = "-"
+"""The pile of what can never go back, whatever the settings are."""
 _NO_TIMESTAMP = -1
 _ORIGINAL = frozenset((TOPIC, PARTITION, OFFSET, TIMESTAMP))
 _Partition = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -52,6 +54,12 @@ class Letter(Struct, frozen=True):
     said: _Said
     payload: bytes | None
     obstacle: str = ""
+
+    @property
+    def pile(self) -> str:
+        """Where it lies, as `place` has it: what cannot go back lies in none with what can."""
+        never = self.said.payload_sha256 is not None or self.payload == UNREAD
+        return NO_LETTERS if never else f"{self.said.topic} {self.said.stage}"
 
     @property
     def kind(self) -> str:

@@ -1,14 +1,21 @@
 """Where a replay stands: whatever was done in whatever order is done, and nothing else."""
 
+import base64
 import random
+import zlib
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.pure.place import LARGEST, Place, Walk, from_metadata, to_metadata
 
 TOPIC = "0123456789abcdef"
+PILE = "events.raw parse"
+OTHER = "crm.merges merge"
+NO_RANGES = base64.b64encode(zlib.compress(b"[]")).decode()
+HALF = base64.b64encode(zlib.compress(msgspec.msgpack.encode({PILE: [1]}))).decode()
 LETTERS = st.sets(st.integers(0, 80), max_size=40).map(sorted)
 
 
@@ -18,13 +25,13 @@ def replay(place: Place, letters: list[int], chosen: set[int]) -> tuple[Place, s
     for offset in letters:
         if offset < place.next:
             continue
-        if walk.is_done(offset):
-            walk.done(offset)
+        if walk.is_done(offset, PILE):
+            walk.done(offset, PILE)
         elif offset in chosen:
-            walk.done(offset)
+            walk.done(offset, PILE)
             sent.add(offset)
         else:
-            walk.left(offset)
+            walk.left(offset, PILE)
     return walk.place(), sent
 
 
@@ -39,9 +46,9 @@ def test_what_was_sent_is_done_and_what_was_left_is_not(
         place = told_again(place)
         assert sent == chosen & set(letters) - done
         done |= sent
-        assert {offset for offset in letters if place.has(offset)} == done
+        assert {offset for offset in letters if place.has(offset, PILE)} == done
     assert replay(place, letters, set(letters))[1] == set()
-    assert place.done == ()
+    assert place.done == {}
 
 
 @given(LETTERS, st.sets(st.integers(0, 80)), st.integers(0, 40))
@@ -53,10 +60,10 @@ def test_a_replay_that_stops_half_way_keeps_what_was_done_beyond(
     walk, sent = Walk(place), set()
     for offset in letters[:reached]:
         if offset >= place.next:
-            walk.done(offset)
+            walk.done(offset, PILE)
             sent.add(offset)
     found = walk.place()
-    assert {offset for offset in letters if found.has(offset)} == before | sent
+    assert {offset for offset in letters if found.has(offset, PILE)} == before | sent
 
 
 def told_again(place: Place) -> Place:
@@ -68,11 +75,14 @@ def told_again(place: Place) -> Place:
 
 def test_a_topic_that_was_created_again_has_nothing_done() -> None:
     """Its offsets begin anew, and so does the place."""
-    kept = to_metadata(Place(7, ((9, 10),)), TOPIC)
+    kept = to_metadata(Place(7, {PILE: ((9, 10),)}), TOPIC)
     assert from_metadata(7, kept, "another") == Place()
 
 
-@pytest.mark.parametrize("text", ["x", "2::", f"1:{TOPIC}:%", f"1:{TOPIC}:AAAA"])
+@pytest.mark.parametrize(
+    "text",
+    ["x", "1::", f"2:{TOPIC}:%", f"2:{TOPIC}:AAAA", f"2:{TOPIC}:{NO_RANGES}", f"2:{TOPIC}:{HALF}"],
+)
 def test_what_no_replay_has_written_is_not_guessed_at(text: str) -> None:
     """None: the command refuses."""
     assert from_metadata(7, text, TOPIC) is None
@@ -86,7 +96,7 @@ def test_an_offset_that_an_operator_has_set_is_a_place() -> None:
 def test_what_lies_between_letters_does_not_count() -> None:
     """Markers of transactions: ranges go on over them."""
     place, _ = replay(Place(), [0, 2, 4, 6, 8], {2, 4, 8})
-    assert place == Place(0, ((2, 5), (8, 9)))
+    assert place == Place(0, {PILE: ((2, 5), (8, 9))})
 
 
 def test_ten_thousand_letters_chosen_at_random_can_be_remembered() -> None:
@@ -98,33 +108,66 @@ def test_ten_thousand_letters_chosen_at_random_can_be_remembered() -> None:
         assert len(to_metadata(place, TOPIC)) <= LARGEST, (count, share)
 
 
-def test_letters_that_can_never_go_back_are_not_done_where_ranges_are_few() -> None:
-    """They are looked at again, and told of again."""
-    walk = Walk(Place())
-    walk.hopeless(0)
-    walk.done(1)
-    walk.hopeless(2)
-    walk.done(3)
-    assert walk.place() == Place(0, ((1, 2), (3, 4)))
-
-
-@given(st.sets(st.integers(0, 39_999), max_size=5))
-@settings(max_examples=5)
-def test_letters_that_can_never_go_back_are_passed_where_ranges_are_too_many(
-    left: set[int],
-) -> None:
-    """However many there are, the others are done; those that were not chosen are not."""
-    chance, walk = random.Random(1), Walk(Place())
-    done = set()
-    for offset in range(40_000):
-        if offset in left:
-            walk.left(offset)
-        elif chance.random() < 0.5:
-            walk.hopeless(offset)
-        else:
-            walk.done(offset)
-            done.add(offset)
-    place = walk.place()
+def told(place: Place) -> Place:
+    """As it comes back from Kafka, which takes it."""
     assert len(to_metadata(place, TOPIC)) <= LARGEST
-    assert all(place.has(offset) for offset in done)
-    assert not any(place.has(offset) for offset in left)
+    return told_again(place)
+
+
+def test_letters_of_one_pile_lie_in_no_way_of_those_of_another() -> None:
+    """However many lie between them: none of another pile is done, and all are met again."""
+    chance = random.Random(1)
+    piles = [chance.choice([PILE, OTHER]) for _ in range(40_000)]
+    walk = Walk(Place())
+    for offset, pile in enumerate(piles):
+        (walk.done if pile == PILE else walk.left)(offset, pile)
+    place = told(walk.place())
+    assert all(place.has(offset, pile) == (pile == PILE) for offset, pile in enumerate(piles))
+    assert place.next <= piles.index(OTHER)
+
+
+PILES = st.sampled_from([PILE, OTHER, "events.raw publish"])
+
+
+@given(
+    st.lists(PILES, max_size=60),
+    st.lists(
+        st.tuples(st.sets(PILES), st.sets(st.integers(0, 59)), st.integers(0, 60)), max_size=5
+    ),
+)
+def test_what_is_done_is_exactly_what_was_whatever_piles_and_letters_are_taken(
+    piles: list[str], passes: list[tuple[set[str], set[int], int]]
+) -> None:
+    """Also where a pass ends half way."""
+    place, done = Place(), set[int]()
+    for taken, left, reached in passes:
+        walk = Walk(place)
+        for offset, pile in enumerate(piles[:reached]):
+            if offset < place.next:
+                continue
+            assert walk.is_done(offset, pile) == (offset in done)
+            if offset in done or (pile in taken and offset not in left):
+                walk.done(offset, pile)
+                done.add(offset)
+            else:
+                walk.left(offset, pile)
+        place = told(walk.place())
+        assert {n for n, pile in enumerate(piles) if place.has(n, pile)} == done
+
+
+def test_letters_chosen_at_random_from_many_piles_are_remembered_as_those_of_one() -> None:
+    """Ranges of all piles together are fewer there, and what was done beyond them stays."""
+    chance, walk = random.Random(1), Walk(Place(0, {OTHER: ((20_000, 20_002),)}))
+    piles, done = [f"events.raw {n}" for n in range(50)], dict[int, str]()
+    for offset in range(8_000):
+        pile = chance.choice(piles)
+        if chance.random() < 0.5:
+            walk.done(offset, pile)
+            done[offset] = pile
+        else:
+            walk.left(offset, pile)
+    place = told(walk.place())
+    found = {n for n in range(8_000) if any(place.has(n, pile) for pile in piles)}
+    assert found == done.keys()
+    assert place.has(20_001, OTHER)
+    assert not place.has(20_001, PILE)

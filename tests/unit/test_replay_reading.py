@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -34,8 +35,13 @@ def at(letter: Read, offset: int) -> Read:
 class Kept:
     """Letters as their topic holds them."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], *boxes: Box) -> None:
         self._records = records
+        self._boxes = boxes
+
+    async def boxes(self) -> Sequence[Box]:
+        """As they are looked at."""
+        return self._boxes
 
     async def read(self, box: Box) -> AsyncIterator[Sequence[Record]]:
         """From the place on."""
@@ -67,13 +73,23 @@ class Way:
         self.box = replace(box, place=place)
 
 
-async def emptied(records: Sequence[Record], way: Way) -> Replay:
-    """A replay of all of them."""
-    replay = Replay(SETTINGS, Asked(Choice()))
+async def emptied(
+    records: Sequence[Record], way: Way, environment: Mapping[str, str] = MappingProxyType({})
+) -> Replay:
+    """A replay of all of them, with the settings of such an environment."""
+    replay = Replay(Settings.model_validate(environment), Asked(Choice()))
     replay._letters = cast("Letters", Kept(records))
     box = replace(way.box, end=len(records))
     await replay._empty(box, cast("Return", way), lambda line: None)
     return replay
+
+
+async def listed(records: Sequence[Record], way: Way, choice: Choice) -> list[str]:
+    """What `--list` shows after it."""
+    replay, lines = Replay(SETTINGS, Asked(choice)), list[str]()
+    replay._letters = cast("Letters", Kept(records, replace(way.box, end=len(records))))
+    await replay.show(lines.append)
+    return lines
 
 
 async def test_letters_that_can_never_go_back_do_not_end_a_replay() -> None:
@@ -86,16 +102,35 @@ async def test_letters_that_can_never_go_back_do_not_end_a_replay() -> None:
     replay = await emptied(kept, way)
     assert way.sent == replay.tally.taken.total() == good
     assert replay.tally.hindered.total() == len(kept) - good
-    assert (await emptied(kept, way)).tally.taken.total() == 0
+    again = await emptied(kept, way)
+    assert again.tally.taken.total() == 0
+    assert again.tally.hindered == replay.tally.hindered
 
 
-async def test_letters_that_can_never_go_back_are_told_of_each_time() -> None:
-    """While they are few enough to be remembered apart."""
-    kept = [at(dead(record(b"{}"), "publish"), 0), at(dead(record(b"{}"), "parse"), 1)]
-    way = Way()
-    for sent in (1, 0):
-        replay = await emptied(kept, way)
-        assert (replay.tally.taken.total(), replay.tally.hindered.total()) == (sent, 1)
+async def test_letters_of_a_topic_that_the_settings_forgot_go_back_once_they_name_it() -> None:
+    """However many lie between the others, none of which goes back again."""
+    chance = random.Random(1)
+    merge = record(b"{}")._replace(topic="crm.merges")
+    kinds = [dead(record(b"{}")), dead(merge, "merge")]
+    kept = [at(chance.choice(kinds), offset) for offset in range(20_000)]
+    good, way = sum(one.value == kinds[0].value for one in kept), Way()
+    forgotten = await emptied(kept, way)
+    assert forgotten.tally.taken.total() == way.sent == good
+    assert forgotten.tally.hindered.total() == len(kept) - good
+    named = await emptied(kept, way, {"MERGE_TOPIC": "crm.merges"})
+    assert (named.tally.taken.total(), way.sent) == (len(kept) - good, len(kept))
+    assert way.box.place == Place(len(kept))
+
+
+async def test_letters_whose_events_are_stored_are_listed_whatever_was_replayed() -> None:
+    """Each: the smallest of their offsets is the one to go back to."""
+    chance = random.Random(1)
+    kinds = [dead(record(b"{}")), dead(record(b"{}"), "publish")]
+    kept = [at(chance.choice(kinds), offset) for offset in range(20_000)]
+    stored, way = sum(one.value == kinds[1].value for one in kept), Way()
+    await emptied(kept, way)
+    assert len(await listed(kept, way, Choice(stage="publish"))) == stored
+    assert await listed(kept, way, Choice(stage="validate")) == []
 
 
 def test_what_came_after_a_look_is_not_sent() -> None:
