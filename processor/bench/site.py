@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+from redis.asyncio import from_url
+
 from processor.embedded import Stack
 from processor.io.kafka_topics import create_topics
-from processor.io.sandbox import own_redis, reading
+from processor.io.sandbox import reading
 from processor.settings import Settings
 
 PARTITIONS = 8
@@ -71,15 +73,16 @@ class Site:
 
 @asynccontextmanager
 async def own_site(stack: Stack, run: str, raw: str | None) -> AsyncIterator[Site]:
-    """Of the run so named.  It reads the topic `raw`, or one of its own; the database goes again."""
+    """Of the run so named, on servers that are the bench's own, one run after the other.  It reads the topic `raw`, or one of its own; the database goes again."""
     name = f"bench_{secrets.token_hex(4)}"
     await execute(stack.postgres, f"CREATE DATABASE {name}")
     try:
-        async with own_redis(stack.redis) as redis:
-            database = urlunsplit(urlsplit(stack.postgres)._replace(path=f"/{name}"))
-            site = Site(stack.kafka, redis, database, run, raw or f"{run}.raw")
-            await site.create_topics()
-            yield site
+        async with from_url(stack.redis) as redis:
+            await redis.flushdb()
+        database = urlunsplit(urlsplit(stack.postgres)._replace(path=f"/{name}"))
+        site = Site(stack.kafka, stack.redis, database, run, raw or f"{run}.raw")
+        await site.create_topics()
+        yield site
     finally:
         await execute(stack.postgres, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -52,6 +52,10 @@ def run(servers: Servers, seconds: float | None) -> int:
         # Logs that the line points to, or that a defect needs, stay.
         servers.keep = not isinstance(first, Failure) or str(servers.folder) in str(first)
         raise first from error
+    finally:
+        with suppress(OSError):
+            for line in play.stays:  # the screen is gone by now
+                print(f"processor: {line}", file=sys.stderr)  # noqa: T201
 
 
 def _first(error: Exception, servers: Servers) -> BaseException:
@@ -84,6 +88,8 @@ class Play:
         self._scene = Scene(seconds, Steps(servers.began))
         self._sent: list[Sent] = []
         self._signal = 0
+        self.stays: list[str] = []
+        """What could not be taken away from servers of others."""
 
     async def run(self) -> int:
         """Until its end or a signal; the exit code."""
@@ -126,7 +132,7 @@ class Play:
 
     async def _played(self) -> Verdict:
         scene = self._scene
-        async with set_up(self._servers, scene.steps) as stage:
+        async with set_up(self._servers, scene.steps, self.stays.append) as stage:
             await self._tell(stage)
             async with (
                 sending(stage.settings, self._note) as sender,

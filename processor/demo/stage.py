@@ -6,9 +6,10 @@ Each part begins as soon as the server it needs is up.
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,6 +37,8 @@ TOPICS = {
 }
 DEFAULT_PORT = 8080
 Environment: TypeAlias = Mapping[str, str]
+OpenDatabase: TypeAlias = Callable[[str], AbstractAsyncContextManager[str]]
+"""On a server."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(servers: Servers, progress: Steps) -> AsyncIterator[Stage]:
-    """A worker and an API that are ready; raises `StartRefused`.  Servers of others are left as they were found."""
+async def set_up(
+    servers: Servers, progress: Steps, stays: Callable[[str], None]
+) -> AsyncIterator[Stage]:
+    """A worker and an API that are ready; raises `StartRefused`.  Servers of others are left as they were found; `stays` is told where not."""
     name = f"demo_{secrets.token_hex(4)}"
+    database = partial(own_database, name=name, stays=stays)
     progress.waiting(steps.KAFKA, steps.REDIS, steps.POSTGRES)
     async with AsyncExitStack() as leaving:
         async with asyncio.TaskGroup() as scope:
             kafka = scope.create_task(_kafka(servers, progress, leaving, name))
             redis = scope.create_task(_redis(servers, progress, leaving))
-            postgres = scope.create_task(_postgres(servers, progress, leaving, name))
+            postgres = scope.create_task(_postgres(servers, progress, leaving, database))
         own = {**kafka.result(), **redis.result(), **postgres.result()}
         environment = {**os.environ, **own}
         worker = Service("worker", environment, servers.folder / "worker.log", "METRICS_PORT")
@@ -115,13 +121,13 @@ async def _redis(servers: Servers, progress: Steps, leaving: AsyncExitStack) -> 
 
 
 async def _postgres(
-    servers: Servers, progress: Steps, leaving: AsyncExitStack, name: str
+    servers: Servers, progress: Steps, leaving: AsyncExitStack, database: OpenDatabase
 ) -> Environment:
     url = await servers.url("postgres")
     progress.done(steps.POSTGRES, servers.took["postgres"])
     with progress.step(steps.SCHEMA):
         if servers.named("postgres"):
-            url = await leaving.enter_async_context(own_database(url, name))
+            url = await leaving.enter_async_context(database(url))
         await migrate(url)
     with progress.step(steps.FILTERS):
         await _apply_filters(url)

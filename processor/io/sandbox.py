@@ -1,12 +1,13 @@
 """A database, an empty Redis and topics of one's own on servers that others use too: made, and gone again at the end.
 
 Each raises `StartRefused` where it cannot be had; what it takes away at the end is best effort, since the server may be away.
+Whatever others have there, or write there meanwhile, stays.
 """
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -17,14 +18,18 @@ from processor.failures import Retryable, StartRefused
 from processor.io.kafka import Cluster, connected, translated
 from processor.io.kafka_topics import all_topics, create_topics
 from processor.io.postgres import connecting
+from processor.io.windows_generations import LAYOUT
 from processor.setting_values import redis_urls
 from processor.settings import Settings
 
 _NUMBERS = range(1, 16)
 _TAKEN = "sandbox"
 _AWAY_WITHIN_S = 1.0
+_DROPPED_WITHIN_S = 30.0
+"""A database: its server makes a checkpoint first.  A drop that is given up leaves one that nobody can connect to."""
 _DELETED_WITHIN_S = 3.0
-"""Topics, by a client that has to find the brokers first."""
+"""Keys; and topics, by a client that has to find the brokers first."""
+_KEYS_AT_ONCE = 1_000
 
 
 def database_at(server: str, name: str) -> str:
@@ -59,23 +64,40 @@ async def reading(url: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def own_database(server: str, name: str) -> AsyncIterator[str]:
-    """The URL of a new database on the server of another one; `name` is one that nobody else has."""
-    try:
-        await _create(server, name)
-        yield database_at(server, name)
-    finally:
-        with suppress(StartRefused, asyncpg.PostgresError, OSError, TimeoutError):
-            async with asyncio.timeout(_AWAY_WITHIN_S), reading(server) as connection:
-                await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+async def own_database(server: str, name: str, stays: Callable[[str], None]) -> AsyncIterator[str]:
+    """The URL of a new database on the server of another one; `name` is one that nobody else has.
 
-
-async def _create(server: str, name: str) -> None:
+    `stays` is told in a sentence where it could not be dropped at the end.
+    """
+    asked = False
     try:
         async with reading(server) as connection:
-            await connection.execute(f"CREATE DATABASE {name}")
+            asked = True
+            await _create(connection, name)
+        yield database_at(server, name)
+    finally:
+        if asked:
+            await _dropped(server, name, stays)
+
+
+async def _create(connection: Any, name: str) -> None:
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
     except asyncpg.PostgresError as error:
         raise StartRefused(f"cannot create a database: {error}; check DATABASE_URL") from error
+
+
+async def _dropped(server: str, name: str, stays: Callable[[str], None]) -> None:
+    drop = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+    try:
+        async with AsyncExitStack() as leaving:
+            async with asyncio.timeout(_AWAY_WITHIN_S):
+                connection = await leaving.enter_async_context(reading(server))
+            async with asyncio.timeout(_DROPPED_WITHIN_S):
+                await connection.execute(drop)
+    except (StartRefused, asyncpg.PostgresError, OSError, TimeoutError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__  # a timeout says nothing
+        stays(f"the database {name} is still on its server ({said}): run {drop}")
 
 
 @asynccontextmanager
@@ -86,7 +108,7 @@ async def own_redis(server: str) -> AsyncIterator[str]:
 
     if len(redis_urls(server)) > 1:
         raise StartRefused("the demo needs one Redis server: a cluster has no logical databases")
-    mark, asked, own = secrets.token_bytes(8), list[str](), ""
+    mark, asked = secrets.token_bytes(8), list[str]()
     try:
         try:
             own = await _take(server, mark, asked, from_url)
@@ -96,9 +118,23 @@ async def own_redis(server: str) -> AsyncIterator[str]:
     finally:
         with suppress(RedisError, OSError, TimeoutError):
             for url in asked:
-                async with asyncio.timeout(_AWAY_WITHIN_S), from_url(url) as client:
-                    if own or await client.get(_TAKEN) == mark:
-                        await client.flushdb()
+                async with from_url(url) as client:
+                    await _emptied(client, mark)
+
+
+async def _emptied(client: Any, mark: bytes) -> None:
+    """Of what workers write, and of the mark, while it is ours."""
+    async with asyncio.timeout(_AWAY_WITHIN_S):
+        ours = await client.get(_TAKEN) == mark
+    if not ours:
+        return
+    async with asyncio.timeout(_DELETED_WITHIN_S):
+        at = None
+        while at != 0:
+            at, keys = await client.scan(at or 0, match=f"{LAYOUT}:*", count=_KEYS_AT_ONCE)
+            if keys:
+                await client.unlink(*keys)
+        await client.delete(_TAKEN)
 
 
 async def _take(server: str, mark: bytes, asked: list[str], from_url: Callable[[str], Any]) -> str:

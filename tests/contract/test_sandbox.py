@@ -2,12 +2,14 @@
 
 import asyncio
 import secrets
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from processor.embedded import Stack
+from processor.failures import StartRefused
 from processor.io.kafka import Cluster, connected
 from processor.io.sandbox import database_at, own_database, own_redis, own_topics, reading, redis_at
 from tests import harness
@@ -20,10 +22,10 @@ MAKING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'CREATE DATABASE '
 
 async def test_a_database_is_gone_whenever_its_creation_is_interrupted(stack: Stack) -> None:
     """While the server makes it, when that is answered, and once it is there."""
-    name = f"demo_{secrets.token_hex(4)}"
+    name, told = f"demo_{secrets.token_hex(4)}", list[str]()
 
     async def make() -> None:
-        async with own_database(stack.postgres, name):
+        async with own_database(stack.postgres, name, told.append):
             await asyncio.Event().wait()
 
     async with reading(stack.postgres) as connection:
@@ -35,6 +37,49 @@ async def test_a_database_is_gone_whenever_its_creation_is_interrupted(stack: St
             await asyncio.wait([making])
             assert making.cancelled()
             assert not await connection.fetch("SELECT FROM pg_database WHERE datname = $1", name)
+    assert told == []
+
+
+WAITING = "SELECT now() - query_start > '1.2 s' FROM pg_stat_activity WHERE query LIKE 'DROP DATABASE % ' || $1 || '%'"
+
+
+async def test_a_database_goes_also_where_its_server_is_busy_for_longer(stack: Stack) -> None:
+    """A drop waits for a checkpoint; here for somebody who holds the database."""
+    name, told = f"demo_{secrets.token_hex(4)}", list[str]()
+    leaving = AsyncExitStack()
+    await leaving.enter_async_context(own_database(stack.postgres, name, told.append))
+    async with reading(stack.postgres) as holding, reading(stack.postgres) as looking:
+        async with holding.transaction():
+            await holding.execute(f"COMMENT ON DATABASE {name} IS 'held'")
+            ending = asyncio.create_task(leaving.aclose())
+            await harness.until(lambda: looking.fetchval(WAITING, name))
+        await ending
+        assert not await looking.fetch("SELECT FROM pg_database WHERE datname = $1", name)
+    assert told == []
+
+
+async def test_of_a_database_that_cannot_be_dropped_it_is_told(stack: Stack) -> None:
+    """Also by which command it goes."""
+    name, told = f"demo_{secrets.token_hex(4)}", list[str]()
+    async with reading(stack.postgres) as connection:
+        async with own_database(stack.postgres, name, told.append):
+            await connection.execute(f"ALTER DATABASE {name} IS_TEMPLATE true")
+        (line,) = told
+        assert line.startswith(
+            f"the database {name} is still on its server (cannot drop a template"
+        )
+        await connection.execute(f"ALTER DATABASE {name} IS_TEMPLATE false")
+        await connection.execute(line.rpartition(": run ")[2])
+        assert not await connection.fetch("SELECT FROM pg_database WHERE datname = $1", name)
+
+
+async def test_of_a_database_that_was_never_asked_for_nothing_is_told() -> None:
+    """Its server is away: the refusal says so."""
+    told = list[str]()
+    with pytest.raises(StartRefused, match="cannot connect to Postgres"):
+        async with own_database("postgresql://nobody@127.0.0.1:1/none", "demo_none", told.append):
+            pass
+    assert told == []
 
 
 async def test_topics_are_gone_when_their_creation_is_interrupted(
@@ -100,13 +145,33 @@ async def test_the_redis_of_somebody_else_is_left_as_it_is_however_its_url_names
         assert theirs.getdel("precious") == b"1"
 
 
+async def test_what_others_write_into_the_redis_meanwhile_stays(stack: Stack) -> None:
+    """A queue is empty at times: what a program of somebody else keeps there later is not ours to remove."""
+    async with own_redis(stack.redis) as url, redis.asyncio.from_url(url) as mine:
+        await mine.mset({"w1:{7}:g:f": 1, "w1:{8}": 2})
+        await mine.rpush("jobs", 1)
+    with redis.Redis.from_url(url) as theirs:
+        assert theirs.keys() == [b"jobs"]
+        theirs.flushdb()
+
+
+async def test_a_redis_that_somebody_else_has_taken_meanwhile_is_theirs(stack: Stack) -> None:
+    """Its mark is another: it was emptied, and taken by another demo."""
+    async with own_redis(stack.redis) as url, redis.asyncio.from_url(url) as other:
+        await other.flushdb()
+        await other.mset({"sandbox": b"another", "w1:{7}": 1})
+    with redis.Redis.from_url(url) as theirs:
+        assert sorted(theirs.keys()) == [b"sandbox", b"w1:{7}"]
+        theirs.flushdb()
+
+
 async def test_a_database_is_found_by_a_url_without_a_host(stack: Stack) -> None:
     """As Postgres takes it for a socket: the host is in the query, and stays there."""
-    parts = urlsplit(stack.postgres)
+    parts, told = urlsplit(stack.postgres), list[str]()
     query = (
         f"host={parts.hostname}&port={parts.port}&user={parts.username}&password={parts.password}"
     )
-    async with own_database(f"postgresql:///postgres?{query}", "demo_socket") as url:
+    async with own_database(f"postgresql:///postgres?{query}", "demo_socket", told.append) as url:
         assert url == database_at(f"postgresql:///postgres?{query}", "demo_socket")
         async with reading(url) as connection:
             assert await connection.fetchval("SELECT current_database()") == "demo_socket"

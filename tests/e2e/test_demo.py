@@ -162,8 +162,8 @@ def test_ctrl_c_during_the_start_leaves_nothing_either(start_demo: StartDemo) ->
 def test_a_signal_before_anything_is_shown_leaves_nothing(
     start_demo: StartDemo, number: signal.Signals
 ) -> None:
-    """It is heard before the first server is started."""
-    demo = start_demo()
+    """Whether it comes before the run hears signals or after, one that was to be checked was not."""
+    demo = start_demo("--seconds", "60")
     demo.says("starting the servers")
     demo.process.send_signal(number)
     assert demo.ended(30) == 128 + number, demo.said
@@ -229,6 +229,23 @@ async def test_on_servers_of_others_a_dead_worker_ends_it_and_nothing_of_it_stay
     (line,) = re.findall("^processor: .*", demo.said, re.MULTILINE)
     assert re.fullmatch("processor: the worker ended with exit code -9; its log: .*", line)
     assert await _topics(stack, database) == before
+
+
+async def test_of_a_database_that_stays_on_a_server_of_others_a_line_tells(
+    start_demo: StartDemo, stack: Stack, redis_url: str, database: str
+) -> None:
+    """Behind everything else, and the demo ends as it would."""
+    demo = start_demo(given=_environment(stack, redis_url))
+    demo.says("playing: .*organic [1-9]")
+    (name,) = {t.partition(".")[0] for t in await _topics(stack, database) if "demo_" in t}
+    harness.execute(stack.postgres, f"ALTER DATABASE {name} IS_TEMPLATE true")
+    demo.process.send_signal(signal.SIGINT)
+    code = demo.ended(30)
+    harness.execute(stack.postgres, f"ALTER DATABASE {name} IS_TEMPLATE false")
+    harness.drop_database(stack.postgres, name)
+    (line,) = re.findall("^processor: .*", demo.said, re.MULTILINE)
+    assert line.startswith(f"processor: the database {name} is still on its server")
+    assert (code, demo.said.splitlines()[-1]) == (0, line)
 
 
 def test_a_terminal_gets_a_live_screen_and_is_given_back(
