@@ -5,6 +5,7 @@ Prints the environment of a processor as shell lines once all of them serve; end
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from threading import Thread
 from typing import TypeAlias
 
 from processor.embedded import Stack
-from processor.embedded.processes import cut_off, endings
+from processor.embedded.processes import children, cut_off, endings
 from processor.failures import StartRefused
 
 GIVE_UP_AFTER_S = 2.0
@@ -29,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m processor.embedded", description=__doc__)
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="made where there is none")
     servers, news = Stack(parser.parse_args().folder), News()
+    others = children()  # of the shell that has become this program: not ours to end
     for ending in endings():
         signal.signal(ending, lambda number, _: news.put(number))
     starting = Thread(target=_start, args=(servers, news), daemon=True)
@@ -36,7 +38,7 @@ def main() -> int:
     try:
         code = _serve(servers, news, starting)
     finally:
-        ended = cut_off(starting, GIVE_UP_AFTER_S)
+        ended = cut_off(starting, GIVE_UP_AFTER_S, others)
         servers.stop()
     if not ended:
         os._exit(code)  # a download cannot be interrupted, and would be waited for
@@ -58,7 +60,7 @@ def _serve(servers: Stack, news: News, starting: Thread) -> int:
         case None:
             starting.join()
             for variable, url in servers.environment().items():
-                print(f"export {variable}={url}", flush=True)
+                print(f"export {variable}={shlex.quote(url)}", flush=True)
             news.get()
             return 0
         case StartRefused() as error:

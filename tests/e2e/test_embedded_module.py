@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import pytest
@@ -32,7 +33,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the module for one server, behind another command or not; what still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(name: str, *prefix: str) -> subprocess.Popen[str]:
+    def begin(
+        name: str, *prefix: str, given: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[str]:
         environment = {
             k: v for k, v in os.environ.items() if k not in {*VARIABLES.values(), "STACK"}
         }
@@ -42,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=environment | only(name),
+            env={**environment, **only(name), **given},
         )
         started.append(process)
         return process
@@ -107,6 +110,30 @@ def test_a_signal_during_the_start_cuts_it_off(start: Start, number: signal.Sign
     assert (process.returncode, out) == (128 + number, "")
     assert time.monotonic() - began < ENDS_WITHIN_S
     assert gone(family)
+
+
+def test_a_start_that_is_cut_off_ends_no_process_that_was_there_before(start: Start) -> None:
+    """A shell that becomes this program has children of its own."""
+    process = start("kafka", "sh", "-c", 'sleep 60 >/dev/null & exec "$@"', "sh")
+    family = until_now(lambda: [p for p in servers(process) if p.name() != "sleep"])
+    (other,) = [p for p in servers(process) if p.name() == "sleep"]
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    lives = alive(other)
+    other.kill()
+    assert lives
+    assert gone(family)
+
+
+def test_a_shell_reads_each_url_as_it_is(start: Start) -> None:
+    """Whatever it has that means something there; what has nothing of it stands bare."""
+    url = "postgresql:///leads?host=/run/a b&user=it's$HOME"
+    process = start("redis", given={"DATABASE_URL": url})
+    assert process.stdout
+    said = [process.stdout.readline() for _ in VARIABLES]
+    script = "".join(said) + 'printf %s "$DATABASE_URL"'
+    assert subprocess.check_output(["sh", "-c", script], text=True) == url
+    assert "export KAFKA_BOOTSTRAP_SERVERS=somebody.else:1\n" in said
 
 
 def test_one_that_was_started_with_nohup_outlives_its_terminal(start: Start) -> None:
