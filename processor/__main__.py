@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from processor.failures import Failure, StartRefused
-from processor.pure.shown import shown
 from processor.replay_options import replay
 from processor.settings import Settings
+from processor.terminal import refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -299,9 +299,7 @@ def main() -> None:
     try:
         app()
     except Failure as failure:
-        for line in str(failure).splitlines():
-            print(f"processor: {shown(line)}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(refused(failure))
 
 
 if __name__ == "__main__":

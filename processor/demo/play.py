@@ -26,6 +26,7 @@ from processor.demo.watching import reading, scrape, watch
 from processor.embedded.processes import endings
 from processor.failures import Failure
 from processor.settings import Settings
+from processor.terminal import complain
 
 DRAIN_WITHIN_S = 20.0
 LOOK_EVERY_S = 0.25
@@ -53,9 +54,7 @@ def run(servers: Servers, seconds: float | None) -> int:
         servers.keep = not isinstance(first, Failure) or str(servers.folder) in str(first)
         raise first from error
     finally:
-        with suppress(OSError):
-            for line in play.stays:  # the screen is gone by now
-                print(f"processor: {line}", file=sys.stderr)  # noqa: T201
+        complain(play.stays)  # the screen is gone by now
 
 
 def _first(error: Exception, servers: Servers) -> BaseException:

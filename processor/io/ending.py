@@ -9,7 +9,11 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine
-from typing import Any, NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
+
+from processor.failures import Failure
+from processor.terminal import refused
 
 _INSIST_S = 0.1
 
@@ -32,17 +36,27 @@ def seen(ended: "asyncio.Future[Any]") -> None:
 
 
 async def then_exit(serving: Coroutine[Any, Any, int]) -> NoReturn:
-    """Ends the process with the exit code of what serves, once it has closed all it has; raises what it raises.
+    """Ends the process with the exit code of what serves, once it has closed all it has; where that fails, as any command ends.
 
     A search for patterns, in a thread, may take minutes.  Nobody wants any more what it finds, but asyncio and Python would wait.
     """
-    exit_now(await serving)
+    try:
+        code = await serving
+    except Failure as failure:
+        code = refused(failure)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    exit_now(code)
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends the process, whatever its threads are at; what it has logged and printed is written."""
+    """Ends the process, whatever its threads are at; what it has logged and printed is written, where it can be."""
     logging.shutdown()
-    sys.stdout.flush()
+    outputs: list[TextIO | None] = [sys.stdout, sys.stderr]  # None where it was closed at the start
+    for output in filter(None, outputs):
+        with suppress(OSError, ValueError):
+            output.flush()
     os._exit(code)
 
 

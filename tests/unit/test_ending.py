@@ -1,6 +1,9 @@
 """What closes may hang, swallow its cancellation or end as if it were cancelled: who waits for it does none of that."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
@@ -91,3 +94,53 @@ async def test_a_consumer_whose_goodbye_hangs_is_closed_all_the_same() -> None:
     async with at_once():
         await stopped(consumer, SOON_S)
     assert closed == ["fetcher", "client"]
+
+
+PROGRAM = """
+import asyncio, threading
+from processor.failures import StartRefused
+from processor.io.ending import then_exit
+
+async def serving():
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    print("served")
+    {}
+
+asyncio.run(then_exit(serving()))
+"""
+
+
+def exited(ending: str, redirected: str = "") -> tuple[int, str, str]:
+    """Code, output and errors of a process that serves so while one of its threads never ends."""
+    command = [sys.executable, "-c", PROGRAM.format(ending)]
+    shell = ["sh", "-c", f'exec "$@" {redirected}', "sh"]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(
+        [*shell, *command], check=False, capture_output=True, text=True, timeout=20, env=buffered
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_process_ends_with_its_code_and_its_output_whatever_its_threads_are_at() -> None:
+    """What it printed is written, although nobody asked for that."""
+    assert exited("return 3") == (3, "served\n", "")
+
+
+def test_a_failure_ends_a_process_whatever_its_threads_are_at() -> None:
+    """In one line and with exit code 2, as it ends every command."""
+    assert exited('raise StartRefused("no topic")') == (2, "served\n", "processor: no topic\n")
+
+
+def test_a_defect_ends_a_process_whatever_its_threads_are_at() -> None:
+    """As Python says it, with exit code 1."""
+    code, said, errors = exited('raise LookupError("lost")')
+    assert (code, said) == (1, "served\n")
+    assert errors.startswith("Traceback ")
+    assert errors.endswith("\nLookupError: lost\n")
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
+def test_where_nothing_can_be_written_the_exit_code_says_how_it_ended(redirected: str) -> None:
+    """Closed at the start, or full: it is no reason for another code."""
+    assert exited("return 3", redirected)[0] == 3
+    assert exited('raise StartRefused("no topic")', redirected)[0] == 2
