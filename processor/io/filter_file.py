@@ -23,7 +23,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the library's signature
         seen = set()
-        for key_node, _ in node.value:
+        # A tag may call anything a mapping: the library refuses what is none.
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
                 line = key_node.start_mark.line + 1
                 raise BadFile(f"line {line}: {key_node.value} is given twice")

@@ -1,5 +1,6 @@
 """The file of filters: what is wrong is said where it stands, and what is written is read back."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,9 @@ org_units:
         ("threshold: 3", "threshold: 2024-13-45", "this is no timestamp in "),
         ("threshold: 3", "threshold: !!set {1, 2}", "a set has no order in "),
         ("value: 10.0.0.0/8", "value: !!set {10.0.0.0/8}", "a set has no order in "),
+        (GOOD, "!!map [1]", "expected a mapping node, but found sequence in "),
+        (GOOD, "!!map x", "expected a mapping node, but found scalar in "),
+        (GOOD, "org_units: !!map [[a, b]]", "expected a mapping node, but found sequence in "),
         (GOOD, "org_units: {a: {velocity_filters: !!binary aGk=}}", "velocity_filters: Input"),
         (GOOD, "org_units: {a: {velocity_filters: !!omap [b: 1]}}", "velocity filter number 1: "),
         (GOOD, "org_units: {a: {velocity_filters: !!pairs x}}", "is not YAML: "),
@@ -99,6 +103,27 @@ def test_a_mistake_is_named_where_it_stands(
     with pytest.raises(filter_file.BadFile) as bad:
         filter_file.read(path)
     assert any(complaint in line for line in str(bad.value).splitlines()), str(bad.value)
+
+
+TAGS = ["map", "seq", "str", "int", "float", "bool", "null", "set", "omap", "pairs", "binary"]
+NODES = ["[1]", "x", "{a: 1}", "[[a, b]]", "[]", "{}", '""', "[{a: 1}]", "{? [1] : 2}", "{<<: x}"]
+
+
+PLACES = ["{}", "org_units: {{a: {}}}", "org_units: {{? {} : {{}}}}", "org_units: [{}]"]
+
+
+@pytest.mark.parametrize("tag", [*TAGS, "timestamp", "merge", "value", "other"])
+def test_whatever_a_tag_stands_before_a_file_is_read_or_refused(tmp_path: Path, tag: str) -> None:
+    """As a document, a value, a key or an item."""
+    path = tmp_path / "filters.yaml"
+    for place, node in product(PLACES, NODES):
+        path.write_text(place.format(f"!!{tag} {node}"))
+        try:
+            read = filter_file.read(path)
+        except filter_file.BadFile as bad:
+            assert str(path) in str(bad)
+        else:
+            assert read.org_units.keys() <= {"a", "1", "x"}
 
 
 def test_every_mistake_is_a_line_of_its_own(tmp_path: Path) -> None:
