@@ -20,7 +20,8 @@ from tests import harness
 from tests.harness_cluster import Cluster, cluster_in
 
 # A run under nohup ignores the end of its terminal, and so would all that tests start; what is handled is not inherited.
-signal.signal(signal.SIGHUP, lambda *_: None)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 # Time says nothing on a machine that servers and tests share.
 hypothesis.settings.register_profile("suite", deadline=None)
 # `make check` looks at each rule, `make test` looks for the rare case.
