@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -59,6 +60,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def servers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """What it has started so far."""
     return psutil.Process(process.pid).children(recursive=True)
+
+
+def named(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """Those of them that run this program by now."""
+    with suppress(psutil.NoSuchProcess):
+        return [one for one in servers(process) if one.name() == name]
+    return []
 
 
 def serving(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -115,8 +123,8 @@ def test_a_signal_during_the_start_cuts_it_off(start: Start, number: signal.Sign
 def test_a_start_that_is_cut_off_ends_no_process_that_was_there_before(start: Start) -> None:
     """A shell that becomes this program has children of its own."""
     process = start("kafka", "sh", "-c", 'sleep 60 >/dev/null & exec "$@"', "sh")
-    family = until_now(lambda: [p for p in servers(process) if p.name() != "sleep"])
-    (other,) = [p for p in servers(process) if p.name() == "sleep"]
+    other = until_now(lambda: named(process, "sleep"))[0]
+    family = until_now(lambda: named(process, "java"))
     process.terminate()
     assert process.wait(30) == 128 + signal.SIGTERM
     lives = alive(other)
