@@ -11,6 +11,7 @@ from fastapi.security import HTTPBearer
 from msgspec import Struct
 
 from processor.api.errors import Refused
+from processor.api.held import ORG_UNIT
 from processor.io.clock import Clock
 from processor.io.postgres import Postgres
 from processor.io.tokens import LONGEST, Token, find, used
@@ -104,6 +105,7 @@ def requires(scope: str) -> Callable[[Request], Awaitable[Principal]]:
             raise unauthorized()
         if scope not in found.scopes:
             raise Refused(403, f"The token lacks the scope {scope}")
+        request.scope["state"][ORG_UNIT] = found.org_unit
         return found
 
     return principal

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 async def read(request: Request) -> bytes:
-    """The whole body; raises `Refused` before it has more than `LARGEST` of it, or all requests have more than `held.MOST_BODIES`."""
+    """The whole body; raises `Refused` before it has more than `LARGEST` of it, or all requests have more than they may."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() != "application/json":
         raise Refused(415, "The body must be application/json")

@@ -16,7 +16,6 @@ import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from processor.api.errors import CODES
-from processor.api.held import UNREAD
 from processor.api.stream_answer import CUT_OFF
 
 SILENT_MS = 60_000
@@ -72,7 +71,7 @@ class Connection(H11Protocol):
             transport.abort()
             return
         self._await()
-        self.app_state = {**self.app_state, CUT_OFF: transport.abort, UNREAD: self._unread}
+        self.app_state = {**self.app_state, CUT_OFF: transport.abort}
         transport.set_write_buffer_limits(high=0)  # writing is paused while anything is unread
         taken = transport.get_extra_info("socket")
         for option, value in _OPTIONS if taken is not None else ():
@@ -123,10 +122,6 @@ class Connection(H11Protocol):
             for event in (head, h11.Data(data=_BODY), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
-
-    def _unread(self) -> int:
-        """Bytes of answers that no client's system has taken, of all connections."""
-        return sum(one.transport.get_write_buffer_size() for one in self.connections)
 
     def _await(self) -> None:
         """The next part of a request, for so long and no longer."""

@@ -1,7 +1,7 @@
 """The answer of ``GET /stream``: server-sent events until the client leaves, is too slow, may not go on, or the process ends.
 
-Whatever a client does, little of what is sent to it is held in this process: what waits in `Client`, and what the server buffers
-below `send`, which takes nothing more above 64 KiB.
+Whatever a client does, little of what is sent to it is held in this process: what waits in `Client`, and what was handed to
+`send` last, which takes nothing more while any of it is unread.
 """
 
 import asyncio
