@@ -16,8 +16,8 @@ from processor.pure.faults import Fault
 
 LARGEST = 2 << 20
 """Bytes."""
-DEEPEST, MOST_KEYS = 64, 1_000
-"""Levels and keys of a body that is no event."""
+DEEPEST, MOST_KEYS, MOST_VALUES = 64, 1_000, 30_000
+"""Levels, keys and values of a body that is no event.  The largest filter has some 20,000 values; each costs a hundred bytes."""
 LARGE = 64 << 10
 """Bytes of a body that is judged beside the event loop, which it would hold up: others are answered meanwhile."""
 _judges = ThreadPoolExecutor(1, "bodies")
@@ -58,11 +58,14 @@ async def judged(
 
 
 async def small(request: Request) -> Any:
-    """The body as JSON within `DEEPEST` and `MOST_KEYS`; raises `Refused`."""
-    return await judged(await read(request), _small)
+    """The body as JSON, as `decoded` has it; raises `Refused`."""
+    return await judged(await read(request), decoded)
 
 
-def _small(body: bytes) -> Any:
+def decoded(body: bytes) -> Any:
+    """A body as JSON within `DEEPEST`, `MOST_KEYS` and `MOST_VALUES`; raises `Refused`."""
+    if jsontext.numerous(body, MOST_VALUES):
+        raise Refused(400, f"The body has more than {MOST_VALUES} values")
     value = jsontext.decode(body)
     if isinstance(value, Fault):
         raise Refused(400, f"The body is not valid: {value.reason}")

@@ -1,9 +1,9 @@
 """Definitions of filters as bodies give them, checked by the models and in the words of the YAML file."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +21,8 @@ ANSWERED = frozenset(("org_unit", "version", "changed_at", "changed_by"))
 """Fields of an answer that are nobody's to set: ignored in a body, so that an answer may be sent back."""
 _checks = ThreadPoolExecutor(1, "definitions")
 
+T = TypeVar("T")
+
 
 def given(body: Any, filter_id: str | None = None) -> dict[str, Any]:
     """The fields of a body that are the filter's; raises `Refused`, also where it names another id than the path."""
@@ -32,9 +34,12 @@ def given(body: Any, filter_id: str | None = None) -> dict[str, Any]:
     return fields
 
 
-async def checked(kind: Kind, fields: Mapping[str, Any]) -> Definition:
-    """As `definition`, beside the event loop, one at a time: compiling patterns and reading networks may take a second."""
-    return await asyncio.get_running_loop().run_in_executor(_checks, definition, kind, fields)
+async def checked(check: Callable[[], T]) -> T:
+    """What `check` returns, beside the event loop, one at a time: compiling patterns and reading networks may take a second.
+
+    It is given bodies as they came, since many may wait.  Raises what it raises.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_checks, check)
 
 
 def definition(kind: Kind, fields: Mapping[str, Any]) -> Definition:

@@ -92,6 +92,8 @@ def install(app: FastAPI) -> None:
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)  # noqa: S101 - as registered
+    # It is answered while it is handled: what its frames hold, a body for one, would be there until the client has read.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
     return answer(error.status, error.message, error.headers)
 
 

@@ -2,7 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -10,13 +11,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from processor.api import bodies, filters_documented
 from processor.api.answers import json, time_text
 from processor.api.auth import FiltersReader, FiltersWriter
-from processor.api.definitions import MODELS, checked, given
+from processor.api.definitions import MODELS, checked, definition, given
 from processor.api.documented import documented
 from processor.api.errors import Refused
 from processor.api.listing import WholeNumber
 from processor.api.preconditions import Tags, etag, require_match
 from processor.api.services import Serving
 from processor.io import kept, workers
+from processor.io.filters import Definition
 from processor.io.kept import Editing, Kept, Kind
 from schemas.filters import FILTERS_OF_A_KIND
 
@@ -44,9 +46,7 @@ class Resource:
         self, request: Request, serving: Serving, writer: FiltersWriter
     ) -> Response:
         """A new filter; without an id it is given one.  409 where a filter of either kind has the id, or there are too many."""
-        fields = given(await bodies.small(request))
-        fields.setdefault("id", f"{_PREFIXES[self.kind]}-{secrets.token_hex(4)}")
-        wanted = await checked(self.kind, fields)
+        wanted = await checked(partial(self._new, await bodies.read(request)))
         async with kept.editing(serving.postgres, writer.org_unit, wanted.id) as edit:
             if edit.kept:
                 raise Refused(409, f"id: {wanted.id} is taken by a {edit.kept.kind} filter")
@@ -75,7 +75,7 @@ class Resource:
     ) -> Response:
         """Replaces a filter: what the body leaves out has its default.  It creates none: 404 where there is no such filter."""
         self._require_id(filter_id)
-        wanted = await checked(self.kind, given(await bodies.small(request), filter_id))
+        wanted = await checked(partial(self._whole, await bodies.read(request), filter_id))
         async with kept.editing(serving.postgres, writer.org_unit, filter_id) as edit:
             require_match(tags, self._mine(edit.kept).version)
             await edit.write(wanted, writer.name)
@@ -91,9 +91,9 @@ class Resource:
     ) -> Response:
         """Changes the fields that the body gives, lists as a whole; the others stay."""
         self._require_id(filter_id)
-        fields = given(await bodies.small(request), filter_id)
         # Checked before every worker waits for this change: whatever the others are, fields are right or wrong each by itself.
-        changes = await checked(self.kind, {**filters_documented.DEFINITIONS[self.kind], **fields})
+        body = await bodies.read(request)
+        changes, fields = await checked(partial(self._changes, body, filter_id))
         async with kept.editing(serving.postgres, writer.org_unit, filter_id) as edit:
             require_match(tags, self._mine(edit.kept).version)
             await edit.change(changes, fields, writer.name)
@@ -124,6 +124,20 @@ class Resource:
         if not found and not await kept.versions(serving.postgres, of, 0, 1):
             raise self._missing()
         return json([_version(one) for one in found])
+
+    def _new(self, body: bytes) -> Definition:
+        fields = given(bodies.decoded(body))
+        fields.setdefault("id", f"{_PREFIXES[self.kind]}-{secrets.token_hex(4)}")
+        return definition(self.kind, fields)
+
+    def _whole(self, body: bytes, filter_id: str) -> Definition:
+        return definition(self.kind, given(bodies.decoded(body), filter_id))
+
+    def _changes(self, body: bytes, filter_id: str) -> tuple[Definition, Sequence[str]]:
+        """A definition that has the fields of a body, and which these are."""
+        fields = given(bodies.decoded(body), filter_id)
+        whole = {**filters_documented.DEFINITIONS[self.kind], **fields}
+        return definition(self.kind, whole), list(fields)
 
     def _answer(self, org_unit: str, edit: Editing, status: int = 200) -> Response:
         one = self._mine(edit.kept)

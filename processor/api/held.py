@@ -23,7 +23,7 @@ SHARES = 4
 LARGE = 64 << 10
 """Bytes of a body or an answer that do not count."""
 PART = 1 << 20
-"""Bytes of a large answer that the server has at once: the next are handed on when these are on their way."""
+"""Bytes of a large answer that the server has at once, and as many as a client is to read in its time (`connection.LEAST_READ`)."""
 HOLD = "hold"
 """The name under which a request's state has what is told of every part of its body before it is kept; that raises `Refused`."""
 ORG_UNIT = "org_unit"

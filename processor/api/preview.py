@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from processor.api import bodies
 from processor.api.answers import json, time_text
 from processor.api.auth import FiltersReader
-from processor.api.definitions import MODELS, checked, given, schema
+from processor.api.definitions import MODELS, checked, definition, given, schema
 from processor.api.documented import documented, taking
 from processor.api.errors import RETRY_AFTER_S, Refused
 from processor.api.events import EXAMPLE, ListedEvent, listed
@@ -115,7 +116,7 @@ class _Previews:
 
         async with serving.previews.turn():
             await goes_on()
-            wanted = await checked(self.kind, fields)
+            wanted = await checked(partial(definition, self.kind, fields))
             replaced = wanted.id if "id" in body.filter else None
             scan = Scan(reader.org_unit, wanted, since, until, replaced)
             found = await _found(serving, scan, goes_on)

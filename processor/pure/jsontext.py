@@ -65,6 +65,15 @@ def excessive(value: bytes, deepest: int = DEEPEST) -> bool:
     return max(accumulate(steps), default=0) > deepest
 
 
+def numerous(value: bytes, most: int) -> bool:
+    """Whether the text has more commas and opening brackets than `most`: no more values than one more than these."""
+    return _marks(value) > most and _marks(_STRINGS.sub(b"", value)) > most
+
+
+def _marks(value: bytes) -> int:
+    return value.count(b",") + value.count(b"[") + value.count(b"{")
+
+
 def size(value: Json) -> tuple[int, int]:
     """How many levels of objects and arrays a value has, and how many keys in all."""
     levels, keys = 0, 0

@@ -53,23 +53,26 @@ COSTLY: Mapping[str, bytes] = {
 
 
 FILTERS: Mapping[str, tuple[bytes, str]] = {
-    "conditions": (b'"conditions":[' + b"0," * (MB - 128) + b"0]", "conditions: the list"),
-    "empty": (b'"conditions":[' + b"{}," * (MB // 2) + b"{}]", "conditions: the list"),
+    "conditions": (b'"conditions":[' + b"0," * 25_000 + b"0]", "conditions: the list"),
+    "empty": (b'"conditions":[' + b"{}," * 12_000 + b"{}]", "conditions: the list"),
     "in": (
-        b'"conditions":[{"key":"k","operator":"in","value":[' + b"[]," * (MB // 2) + b"[]]}]",
+        b'"conditions":[{"key":"k","operator":"in","value":[' + b"[]," * 12_000 + b"[]]}]",
         "conditions 1, value: the list",
     ),
     "in_cidr": (
-        b'"conditions":[{"key":"k","operator":"in_cidr","value":[' + b"0," * (MB - 128) + b"0]}]",
+        b'"conditions":[{"key":"k","operator":"in_cidr","value":[' + b"0," * 25_000 + b"0]}]",
         "conditions 1, value: the list",
     ),
     "networks": (
-        b'"conditions":[{"key":"k","operator":"in_cidr","value":['
-        + b'"::",' * (MB // 3)
-        + b'"::"]}]',
+        b'"conditions":[{"key":"k","operator":"in_cidr","value":[' + b'"::",' * 25_000 + b'"::"]}]',
         "conditions 1, value: the list",
     ),
-    "fields": (b",".join(b'"%x":0' % n for n in range(200_000)), "The body has more than 1000"),
+    "fields": (b",".join(b'"%x":0' % n for n in range(25_000)), "The body has more than 1000"),
+    "values": (b'"conditions":[' + b"{}," * (MB // 2) + b"{}]", "The body has more than 30000"),
+    "items": (
+        b'"conditions":[{"key":"k","operator":"in","value":[' + b"0," * (MB - 128) + b"0]}]",
+        "The body has more than 30000",
+    ),
 }
 """Fields of a filter within 2 MB, as costly as can be, and what is said of them."""
 

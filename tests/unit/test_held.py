@@ -116,6 +116,28 @@ async def test_nothing_is_left_of_an_answer_that_is_refused(world: World) -> Non
     assert not world.held.answers
 
 
+async def test_nothing_is_left_of_a_request_that_is_refused(world: World) -> None:
+    """While its client puts off reading why: frames of the refusal, and of what it came from, may hold a whole body."""
+    made: list[weakref.ref[Page]] = []
+
+    def refuse() -> None:
+        page = Page(256)
+        made.append(weakref.ref(page))
+        try:
+            _ = 1 // len(page.headers.get("x-missing", ""))
+        except ZeroDivisionError as error:
+            raise errors.Refused(400, "no") from error
+
+    async def none_left(_: Any) -> None:
+        assert made[-1]() is None
+
+    world.app.router.routes.clear()
+    world.app.add_api_route("/refuse", refuse)
+    with uncollected():
+        assert (await world.ask(path="/refuse", beside=none_left))[0]["status"] == 400
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,3 +54,22 @@ def most_open(text: str) -> int:
             depth += (mark in "[{") - (mark in "]}")
             most = max(most, depth)
     return most
+
+
+@given(st.recursive(st.none() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
+def test_a_text_that_is_not_numerous_has_no_more_values(value: Any) -> None:
+    """And texts count once, whatever they say."""
+    text = orjson.dumps(value)
+    assert not jsontext.numerous(text, 2 * _values(value))
+    assert _values(value) == 1 or jsontext.numerous(text, _values(value) - 2)
+
+
+def _values(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + sum(map(_values, inner)) if isinstance(value, dict | list) else 1
+
+
+def test_what_is_in_texts_is_no_value() -> None:
+    """Marks inside of them are none."""
+    assert not jsontext.numerous(rb'["[[[,,,{{{\"[[[,,,{{{"]', 1)
+    assert jsontext.numerous(b'["a","b"]', 1)
