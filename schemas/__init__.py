@@ -21,6 +21,7 @@ The worker decodes events with a faster reader of its own, which a test holds to
 """
 
 from schemas.filters import (
+    HEAVIEST_CONDITIONS,
     LARGEST_CONDITIONS,
     Condition,
     FilterFile,
@@ -48,6 +49,7 @@ from schemas.names import normalise_event_type, spelling, stored_name
 from schemas.rows import EventRow, LeadRedirectRow
 
 __all__ = [
+    "HEAVIEST_CONDITIONS",
     "LARGEST_CONDITIONS",
     "SCHEMA_VERSION",
     "AttributeSuppression",

@@ -5,6 +5,7 @@ Event types are normalised as those of events are, so that ``page_view`` watches
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -28,11 +29,16 @@ from schemas.values import (
     StoredType,
     Tuple,
     no_longer_than,
+    pattern_weight,
 )
 
 MOST_CONDITIONS = 20
 LARGEST_CONDITIONS = 1 << 20
 """Bytes of a filter's conditions as compact JSON."""
+HEAVIEST_CONDITIONS = 4 << 20
+"""Bytes of a filter's conditions as every worker holds them."""
+ITEM_WEIGHT = 150
+"""Bytes of an item of a list besides its text, about."""
 FILTERS_OF_A_KIND = 1_000
 """At most so many velocity filters, and so many metadata filters, in an org unit."""
 
@@ -123,6 +129,17 @@ def size(conditions: Sequence[Condition]) -> int:
     return sum(map(len, texts)) + len(texts) + 1
 
 
+def weight(conditions: Sequence[Condition]) -> int:
+    """Bytes that conditions take once they are compiled, about."""
+    return size(conditions) + sum(map(_weight, conditions))
+
+
+def _weight(condition: Condition) -> int:
+    if isinstance(condition, Search):
+        return pattern_weight(condition.value)
+    return ITEM_WEIGHT * len(condition.value) if isinstance(condition.value, tuple) else 0
+
+
 def _kept_conditions(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
     if (found := size(conditions)) > LARGEST_CONDITIONS:
         raise ValueError(f"have at most {LARGEST_CONDITIONS} bytes as JSON, not {found}")
@@ -181,6 +198,20 @@ class MetadataDefinition(Input):
         AfterValidator(_kept_conditions),
     ]
     enabled: bool = True
+
+    @cached_property
+    def weight(self) -> int:
+        """Bytes that its conditions take in every worker, about."""
+        return weight(self.conditions)
+
+    @model_validator(mode="after")
+    def _is_not_too_heavy(self) -> Self:
+        if self.weight > HEAVIEST_CONDITIONS:
+            raise ValueError(
+                f"its conditions take at most {HEAVIEST_CONDITIONS} bytes in memory, not {self.weight}:"
+                " use fewer or simpler patterns, or shorter lists"
+            )
+        return self
 
 
 class VelocityFilter(VelocityDefinition):

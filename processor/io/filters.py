@@ -5,7 +5,7 @@ What is stored is decided by `successor`; everything else only reads and writes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -16,7 +16,9 @@ from processor.io.postgres import QUERIES, Connection, Postgres
 from schemas import FilterFile, MetadataDefinition, VelocityDefinition
 
 LARGEST_TOGETHER = 16 << 20
-"""Bytes of the conditions of an org unit's filters, as compact JSON: every worker holds all of them."""
+"""Bytes of the conditions of an org unit's filters, as compact JSON: a list has all of them."""
+HEAVIEST_TOGETHER = 64 << 20
+"""Bytes of the same once they are compiled: every worker holds all of them."""
 
 Definition: TypeAlias = VelocityDefinition | MetadataDefinition
 Kind: TypeAlias = Literal["velocity", "metadata"]
@@ -30,6 +32,8 @@ class Written(Struct, frozen=True):
 
     kind: Kind
     fields: Mapping[str, Any]
+    weight: int = 0
+    """Metadata: bytes that its conditions take in every worker, about."""
 
 
 Wanted: TypeAlias = Mapping[Key, Written | None]
@@ -110,36 +114,61 @@ async def change(
             for number, (key, new) in zip(own, different.items(), strict=True)
         ]
         await connection.execute(QUERIES["write_filters"], orjson.dumps(rows).decode(), by)
-        await _bounded(connection, _grown(stored, different))
+        await _bounded(connection, stored, different)
     return _count(stored, wanted, different)
 
 
-def _grown(stored: Mapping[Key, Stored], different: Wanted) -> Sequence[str]:
-    """The org units whose conditions are larger than before: others may have been larger before there was a bound."""
+async def _bounded(connection: Connection, stored: Mapping[Key, Stored], different: Wanted) -> None:
+    """Only what is more than before: it may have been too much before there was a bound."""
+    grown = {bound.name: _grown(stored, different, bound.of) for bound in _BOUNDS}
+    org_units = sorted(set().union(*grown.values()))
+    rows = await connection.fetch(QUERIES["conditions_together"], org_units) if org_units else ()
+    for row in rows:
+        for bound in _BOUNDS:
+            if row["org_unit"] in grown[bound.name] and row[bound.name] > bound.most:
+                raise TooMuch(
+                    f"The conditions of the metadata filters of org unit {row['org_unit']} may have {bound.most} bytes {bound.where}"
+                    f" together, and would have {row[bound.name]}: delete filters, or {bound.advice} of others, first"
+                )
+
+
+def _grown(
+    stored: Mapping[Key, Stored], different: Wanted, of: Callable[[Written], int]
+) -> Collection[str]:
+    """The org units of whose filters there is more than before."""
     grown: Counter[str] = Counter()
     for key, new in different.items():
         old = stored.get(key)
-        grown[key[0]] += _size(new) - (0 if old is None or old.deleted else _size(old.written))
-    return [org_unit for org_unit, bytes_more in grown.items() if bytes_more > 0]
+        before = 0 if old is None or old.deleted else of(old.written)
+        grown[key[0]] += (of(new) if new else 0) - before
+    return {org_unit for org_unit, more in grown.items() if more > 0}
 
 
-def _size(filter_: Written | None) -> int:
-    return (
-        len(orjson.dumps(filter_.fields["conditions"]))
-        if filter_ and filter_.kind == "metadata"
-        else 0
-    )
+def _size(filter_: Written) -> int:
+    return len(orjson.dumps(filter_.fields["conditions"])) if filter_.kind == "metadata" else 0
 
 
-async def _bounded(connection: Connection, org_units: Sequence[str]) -> None:
-    if not org_units:
-        return
-    for row in await connection.fetch(QUERIES["conditions_together"], org_units):
-        if row["bytes"] > LARGEST_TOGETHER:
-            raise TooMuch(
-                f"The conditions of the metadata filters of org unit {row['org_unit']} may have {LARGEST_TOGETHER} bytes as JSON"
-                f" together, and would have {row['bytes']}: delete filters, or shorten lists and texts of others, first"
-            )
+class _Bound(Struct, frozen=True):
+    """How much the filters of an org unit may have together."""
+
+    name: str
+    """Of the column that has how much it is."""
+    of: Callable[[Written], int]
+    most: int
+    where: str
+    advice: str
+
+
+_BOUNDS = (
+    _Bound("bytes", _size, LARGEST_TOGETHER, "as JSON", "shorten lists and texts"),
+    _Bound(
+        "weight",
+        lambda one: one.weight,
+        HEAVIEST_TOGETHER,
+        "in memory",
+        "shorten lists and simplify patterns",
+    ),
+)
 
 
 def differs(old: Stored | None, new: Written | None) -> bool:
@@ -184,8 +213,10 @@ def _count(stored: Mapping[Key, Stored], wanted: Wanted, different: Wanted) -> C
 
 def written(definition: Definition) -> Written:
     """A definition as its row keeps it."""
-    kind: Kind = "velocity" if isinstance(definition, VelocityDefinition) else "metadata"
-    return Written(kind, definition.model_dump(mode="json", exclude_none=True))
+    fields = definition.model_dump(mode="json", exclude_none=True)
+    if isinstance(definition, VelocityDefinition):
+        return Written("velocity", fields)
+    return Written("metadata", fields, definition.weight)
 
 
 def _text(filter_: Written) -> tuple[Kind, bytes]:
@@ -203,6 +234,7 @@ def _row(org_unit: str, new: Stored, revision: int) -> dict[str, Any]:
         "newest": new.newest,
         "deleted": new.deleted,
         "definition": None if new.deleted else new.written.fields,
+        "weight": new.written.weight if new.written.kind == "metadata" else None,
     }
 
 
@@ -228,7 +260,7 @@ def written_in(row: Mapping[str, Any], conditions: Callable[[str], Any] = orjson
     else:
         own = {"conditions": conditions(row["conditions"])}
     common = {name: row[name] for name in ("id", "name", "event_type")}
-    return Written(row["kind"], {**common, **own, "enabled": row["enabled"]})
+    return Written(row["kind"], {**common, **own, "enabled": row["enabled"]}, row["weight"] or 0)
 
 
 def _org_filters(kept: Iterable[Stored]) -> dict[str, Any]:

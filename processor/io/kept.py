@@ -65,7 +65,8 @@ class Editing:
             raise ValueError("a filter that is not there cannot be changed")
         kept, new = self._stored.written, filters.written(changes)
         changed = {name: new.fields[name] for name in fields}
-        await self._write(Written(kept.kind, {**kept.fields, **changed}), by)
+        weight = new.weight if "conditions" in fields else kept.weight
+        await self._write(Written(kept.kind, {**kept.fields, **changed}, weight), by)
 
     async def write(self, definition: Definition | None, by: str) -> None:
         """The filter is this from the commit on, None: deleted; where it is so already, nothing changes."""

@@ -74,13 +74,13 @@ SELECT pg_advisory_xact_lock(7701, 0)
 -- name: filters_ever
 -- Every filter these org units have or had.
 SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions::text AS conditions,
-    enabled, version, window_revision, newest, deleted
+    enabled, version, window_revision, newest, deleted, greatest(weight, octet_length(conditions::text)) AS weight
 FROM filters WHERE org_unit = ANY ($1::text[])
 
 -- name: filters_now
 -- The filters of an org unit, or of all where it is null.
 SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions::text AS conditions,
-    enabled, version, window_revision, newest, deleted
+    enabled, version, window_revision, newest, deleted, greatest(weight, octet_length(conditions::text)) AS weight
 FROM filters WHERE NOT deleted AND ($1::text IS NULL OR org_unit = $1) ORDER BY org_unit, id
 
 -- name: next_rule_revision
@@ -96,7 +96,7 @@ WITH changed AS (
     SELECT *, date_trunc('milliseconds', statement_timestamp()) AS changed_at FROM json_to_recordset($1::json) AS f (
         org_unit text, id text, kind text, name text, event_type text, threshold integer, window_ms bigint,
         keep_first boolean, conditions json, enabled boolean, version integer, revision bigint, window_revision bigint,
-        newest bigint, deleted boolean, definition json
+        newest bigint, deleted boolean, definition json, weight integer
     )
 ), history AS (
     INSERT INTO filter_versions (org_unit, id, version, kind, definition, revision, changed_at, changed_by)
@@ -104,21 +104,22 @@ WITH changed AS (
 )
 INSERT INTO filters (
     org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions, enabled, version, revision,
-    window_revision, newest, deleted, changed_at, changed_by
+    window_revision, newest, deleted, weight, changed_at, changed_by
 )
 SELECT org_unit, id, kind, name, event_type, threshold, window_ms, keep_first, conditions, enabled, version, revision,
-    window_revision, newest, deleted, changed_at, $2
+    window_revision, newest, deleted, weight, changed_at, $2
 FROM changed
 ON CONFLICT (org_unit, id) DO UPDATE SET
     kind = EXCLUDED.kind, name = EXCLUDED.name, event_type = EXCLUDED.event_type, threshold = EXCLUDED.threshold,
     window_ms = EXCLUDED.window_ms, keep_first = EXCLUDED.keep_first, conditions = EXCLUDED.conditions,
     enabled = EXCLUDED.enabled, version = EXCLUDED.version, revision = EXCLUDED.revision,
     window_revision = EXCLUDED.window_revision, newest = EXCLUDED.newest, deleted = EXCLUDED.deleted,
-    changed_at = EXCLUDED.changed_at, changed_by = EXCLUDED.changed_by
+    weight = EXCLUDED.weight, changed_at = EXCLUDED.changed_at, changed_by = EXCLUDED.changed_by
 
 -- name: conditions_together
--- Of the filters of org units that are not deleted: bytes of their conditions, as they were written.
-SELECT org_unit, sum(octet_length(conditions::text)) AS bytes
+-- Of the filters of org units that are not deleted: bytes of their conditions, as they were written and in a worker.
+SELECT org_unit, sum(octet_length(conditions::text)) AS bytes,
+    sum(greatest(weight, octet_length(conditions::text))) AS weight
 FROM filters WHERE org_unit = ANY ($1::text[]) AND NOT deleted AND conditions IS NOT NULL GROUP BY org_unit
 
 -- name: rules_since

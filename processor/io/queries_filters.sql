@@ -4,14 +4,14 @@
 -- name: filters_of_kind
 -- Those in force or switched off, enabled first, then most recently changed.
 SELECT id, kind, name, event_type, threshold, window_ms, keep_first, conditions::text AS conditions, enabled, version,
-    window_revision, newest, deleted, changed_at, changed_by
+    window_revision, newest, deleted, greatest(weight, octet_length(conditions::text)) AS weight, changed_at, changed_by
 FROM filters WHERE org_unit = $1 AND kind = $2 AND NOT deleted
 ORDER BY enabled DESC, changed_at DESC, revision DESC, id
 
 -- name: filter_ever
 -- A filter of either kind, a deleted one too.
 SELECT id, kind, name, event_type, threshold, window_ms, keep_first, conditions::text AS conditions, enabled, version,
-    window_revision, newest, deleted, changed_at, changed_by
+    window_revision, newest, deleted, greatest(weight, octet_length(conditions::text)) AS weight, changed_at, changed_by
 FROM filters WHERE org_unit = $1 AND id = $2
 
 -- name: count_filters

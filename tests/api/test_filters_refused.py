@@ -154,6 +154,26 @@ async def test_the_conditions_of_an_org_unit_have_16_mb_together_at_most(api: Ap
     assert (await api.client.patch(f"{path}/small", json={"conditions": conditions})).is_success
 
 
+async def test_what_conditions_take_in_memory_is_bounded_however_they_come(api: Api) -> None:
+    """Those of one filter, and those of all of an org unit, when it is made, replaced and changed."""
+    path, one = "/metadata-filters", "/metadata-filters/one"
+    await made(api, path, id="one")
+    heavy = [{"key": "k", "operator": "matches", "value": rf"\pL{{53}}|{n}"} for n in range(7)]
+    asked = (("POST", path), ("PUT", one), ("PATCH", one))
+    for method, where in asked:
+        answer = await api.client.request(method, where, json={"name": "a", "conditions": heavy})
+        assert "at most 4194304 bytes in memory" in refusal(answer, 400)
+    lists = [{"key": "k", "operator": "in", "value": [*range(10_000, 11_000)]}] * 20
+    for n in range(21):
+        await made(api, path, id=f"m{n}", conditions=lists)
+    for method, where in asked:
+        answer = await api.client.request(method, where, json={"name": "a", "conditions": lists})
+        assert "67108864 bytes in memory" in refusal(answer, 409)
+    assert (await api.client.patch(f"{path}/m1", json={"name": "b"})).is_success
+    assert (await api.client.delete(f"{path}/m1")).is_success
+    assert (await api.client.patch(one, json={"conditions": lists})).is_success
+
+
 async def test_a_page_of_large_changes_has_32_mb_at_most(api: Api) -> None:
     """More of them are refused by the parameter that is too much; the default page of the audit log always fits."""
     path = "/metadata-filters/large"

@@ -254,6 +254,19 @@ async def test_the_conditions_of_an_org_unit_are_bounded_together(book: Book) ->
     assert await book.apply(acme=fewer) == (0, 1, 1, 30)
 
 
+async def test_what_conditions_take_in_a_worker_is_bounded_together(book: Book) -> None:
+    """However few bytes they are as JSON; of what was written before that was weighed only these are known."""
+    conditions = [{"key": "k", "operator": "in", "value": [*range(10_000, 11_000)]}] * 20
+    many = [metadata(f"m{n}", conditions=conditions) for n in range(22)]
+    await book.apply(acme=many[1:])
+    with pytest.raises(filters.TooMuch, match=r"acme .* 67108864 bytes in memory"):
+        await book.apply(acme=many)
+    many[1]["name"] = "New"
+    assert await book.apply(acme=many[1:]) == (0, 1, 0, 20)
+    await book.connection.execute("UPDATE filters SET weight = NULL WHERE id = 'm2'")
+    assert await book.apply(acme=many) == (1, 0, 0, 21)
+
+
 async def test_a_filter_that_would_be_refused_today_is_read_and_deleted(book: Book) -> None:
     """What is stored was right when it was stored, and is not judged again under the lock that every worker waits for."""
     await book.apply(acme=[metadata("mf"), metadata("other")])

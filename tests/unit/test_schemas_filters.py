@@ -123,6 +123,27 @@ def test_the_conditions_of_a_filter_have_at_most_a_megabyte() -> None:
             of_file(VELOCITY, {**METADATA, "conditions": [more]})
 
 
+def _searches(number: int) -> list[dict[str, Any]]:
+    """Conditions of a few bytes each that become half a megabyte each."""
+    return [
+        {"key": "k", "operator": "matches", "value": rf"\pL{{53}}|{number}x{n}"}
+        for n in range(number)
+    ]
+
+
+def test_the_conditions_of_a_filter_take_at_most_4_mb_in_memory() -> None:
+    """However few bytes they are as JSON; patterns weigh what RE2 makes of them, items of lists more than their digits."""
+    of_file(VELOCITY, {**METADATA, "conditions": _searches(6)})
+    with pytest.raises(ValidationError, match=r"at most 4194304 bytes in memory, not [45]\d{6}:"):
+        of_file(VELOCITY, {**METADATA, "conditions": _searches(7)})
+    numbers = {"key": "k", "operator": "in", "value": [*range(1_000)]}
+    (listed,) = of_file(VELOCITY, {**METADATA, "conditions": [numbers] * 20}).metadata_filters
+    assert 3_000_000 < listed.weight < 4_000_000
+    text = {"key": "k", "operator": "contains", "value": "x" * 1_000}
+    (plain,) = of_file(VELOCITY, {**METADATA, "conditions": [text]}).metadata_filters
+    assert plain.weight == len(orjson.dumps([text]))
+
+
 def test_an_org_unit_has_at_most_1000_filters_of_a_kind() -> None:
     """And as many of the other."""
     many = [{**VELOCITY, "id": f"vf-{n}"} for n in range(1_001)]
