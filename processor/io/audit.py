@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from msgspec import Struct
 
 from processor.io.postgres import Postgres
 from processor.io.postgres import page as postgres_page
 
 LARGEST_OFFSET = 2**62
+_TEXT_PART = 8
+"""Of a number with an exponent Postgres writes all digits: so many bytes of its texts cost as much as one that is answered."""
 
 
 class Chosen(Struct, frozen=True):
@@ -37,6 +40,7 @@ async def entries(
         rows = await postgres_page(
             connection,
             "audit_page",
+            _size,
             chosen.org_unit,
             chosen.action,
             chosen.actor,
@@ -46,3 +50,11 @@ async def entries(
             limit,
         )
     return [row for row in rows if row["id"] is not None], rows[0]["total"]
+
+
+def _size(row: Any) -> int:
+    """Bytes of the details as they are answered, and no fewer than it costs to read them."""
+    if row["id"] is None:
+        return 0
+    text: int = row["size"]
+    return max(len(orjson.dumps(row["details"])), text // _TEXT_PART)

@@ -108,7 +108,7 @@ async def versions(
 ) -> Sequence[Version]:
     """Changes of a filter (org unit, kind, id), newest first, those before a deletion too; raises `TooMuch`."""
     async with postgres.of_org_unit(of[0]) as connection:
-        rows = await page(connection, "filter_versions", *of, offset, limit)
+        rows = await page(connection, "filter_versions", _size, *of, offset, limit)
     return [
         Version(
             row["version"],
@@ -118,6 +118,11 @@ async def versions(
         )
         for row in rows
     ]
+
+
+def _size(row: Any) -> int:
+    found: int | None = row["size"]
+    return found or 0
 
 
 def _kept(row: Any) -> Kept:

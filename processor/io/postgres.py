@@ -4,7 +4,7 @@ Event times cross as integers: a `timestamptz` is milliseconds since 1970 on thi
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -137,12 +137,14 @@ class _Session(asyncpg.Connection):
         return ""
 
 
-async def page(connection: Connection, name: str, *args: object) -> list[Any]:
-    """All rows of the statement `name`, of which `size` is what is large in each; raises `TooMuch` above `LARGEST_PAGE`."""
+async def page(
+    connection: Connection, name: str, size_of: Callable[[Any], int], *args: object
+) -> list[Any]:
+    """All rows of the statement `name`, each with what is large in it; raises `TooMuch` above `LARGEST_PAGE`."""
     rows: list[Any] = []
     size = 0
     async for row in connection.cursor(QUERIES[name], *args, prefetch=_FEW):
-        size += row["size"] or 0
+        size += size_of(row)
         if size > LARGEST_PAGE:
             raise TooMuch(f"more than {LARGEST_PAGE} bytes")
         rows.append(row)

@@ -188,6 +188,25 @@ async def test_a_page_of_large_changes_has_32_mb_at_most(api: Api) -> None:
         assert refusal(await api.client.get(where), 400).startswith("limit: ")
 
 
+async def test_a_page_of_changes_is_as_large_as_it_is_answered(api: Api) -> None:
+    """However many digits the database writes of a number: 141 KB of these are 6 MB there.  Of very many it is asked for fewer."""
+    numbers = {"key": "k", "operator": "in", "value": [1e308] * 1_000}
+    await made(api, "/metadata-filters", id="many", conditions=[numbers] * 20)
+    for n in range(24):
+        answer = await api.client.patch("/metadata-filters/many", json={"name": str(n)})
+        assert answer.status_code == 200
+    answer = await api.client.get("/audit")
+    assert [entry["details"]["version"] for entry in answer.json()["entries"]] == [
+        *range(25, 0, -1)
+    ]
+    assert len(answer.content) < 25 * 200_000
+    await api.database.execute(
+        "INSERT INTO audit_log (org_unit, at, actor, action, subject, details)"
+        " SELECT org_unit, at, actor, action, subject, details FROM audit_log"
+    )
+    assert refusal(await api.client.get("/audit?limit=50"), 400).startswith("limit: ")
+
+
 @both
 async def test_filters_of_another_org_unit_are_not_there(api: Api, path: str) -> None:
     """Whatever is asked of them; its ids are its own, and a body's org unit says nothing."""
