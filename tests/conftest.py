@@ -81,10 +81,21 @@ def redis_url(stack: Stack) -> Iterator[str]:
     harness.flush_redis(url)
 
 
+@pytest.fixture(scope="session")
+def used() -> list[str]:
+    """Ids of worlds of tests that are over, whose topics are still there: they go some worlds at a time."""
+    return []
+
+
 @pytest.fixture
-def world(stack: Stack, database: str, redis_url: str) -> harness.World:
+def world(stack: Stack, database: str, redis_url: str, used: list[str]) -> Iterator[harness.World]:
     """All a processor needs, shared with no other test; its topics are not created yet."""
-    return harness.World(stack.kafka, redis_url, database, f"t{secrets.token_hex(6)}")
+    mine = harness.World(stack.kafka, redis_url, database, f"t{secrets.token_hex(6)}")
+    yield mine
+    used.append(mine.id)
+    if len(used) >= harness.WORLDS_KEPT:
+        harness.run(harness.delete_topics(stack.kafka, used))
+        used.clear()
 
 
 @pytest.fixture

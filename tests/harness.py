@@ -6,7 +6,7 @@ order.  Nothing here sleeps for a fixed time: whatever takes a while is waited f
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import redis
+from aiokafka.admin import AIOKafkaAdminClient
 
 from processor.embedded.journal import free_port
 from processor.io.kafka_topics import create_topics
@@ -23,11 +24,13 @@ from tests.harness_waiting import until, until_now
 from tests.harness_worker import Worker, http_get, processor
 
 __all__ = [
+    "WORLDS_KEPT",
     "Message",
     "Worker",
     "World",
     "create_database",
     "database_url",
+    "delete_topics",
     "drop_database",
     "empty_redis",
     "execute",
@@ -45,6 +48,8 @@ __all__ = [
 
 T = TypeVar("T")
 _REDIS_DATABASES = range(1, 16)
+WORLDS_KEPT = 20
+"""Worlds of tests that are over whose topics may still be there."""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -155,3 +160,14 @@ class World:
     async def create_topics(self, partitions: int = 4) -> None:
         """Creates the four topics, with `partitions` each where it is up to us."""
         await create_topics(self.settings(), partitions)
+
+
+async def delete_topics(kafka: str, worlds: Collection[str]) -> None:
+    """Those of the worlds: with thousands of partitions a broker takes a minute to start again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        names = [name for name in await admin.list_topics() if name.partition(".")[0] in worlds]
+        await admin.delete_topics(names)
+    finally:
+        await admin.close()

@@ -263,7 +263,6 @@ SAME = [
 STORED = "SELECT id, lead_id, event_type, metadata::text, occurred_at, counted FROM events WHERE org_unit = 'acme'"
 
 
-@pytest.mark.timeout(90)
 async def test_a_worker_stores_what_it_would_have_stored_of_a_producers_message(
     api: Api, start_worker: Callable[..., Worker]
 ) -> None:

@@ -8,7 +8,7 @@ from processor.pure.enriched import Organic
 from tests.contract.engagement_world import RULE, START, Engaged, engaged
 from tests.contract.merge_world import ORG
 
-pytestmark = [pytest.mark.contract, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.contract]
 OLD = """
 UPDATE events SET received_at = ms_event($1), occurred_at = ms_event($1) WHERE id = ANY ($2::text[])"""
 LATER = "UPDATE events SET received_at = ms_event($1), occurred_at = ms_event($1)"

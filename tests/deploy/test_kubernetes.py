@@ -13,7 +13,7 @@ from processor import telemetry
 from processor.api import server
 from processor.api.connection import MOST_CONNECTIONS
 from processor.api.health import router
-from processor.api.held import LARGE, MOST_BODIES, MOST_UNREAD
+from processor.api.held import LARGE, MOST_ANSWERS, MOST_BODIES
 from processor.io.kafka import DEFAULT_TUNING
 from processor.io.kafka_group import ABANDON_S, LEAVE_S
 from processor.io.kafka_topics import PARTITIONS
@@ -178,10 +178,10 @@ def test_memory_is_bounded_and_asked_for(name: str) -> None:
 
 
 def test_the_api_has_the_memory_that_its_clients_can_make_it_hold() -> None:
-    """Bodies, unread answers, what each connection reads ahead and a small answer for each; and what it takes without clients."""
+    """Bodies, unread answers, what each connection reads ahead, and what of a body and an answer each does not count; and what it takes without clients."""
     limit = container(DEPLOYMENTS["processor-api"])["resources"]["limits"]["memory"]
     ahead = 320 << 10
-    held = MOST_BODIES + MOST_UNREAD + MOST_CONNECTIONS * (ahead + LARGE)
+    held = MOST_BODIES + MOST_ANSWERS + MOST_CONNECTIONS * (ahead + 2 * LARGE)
     assert int(limit.removesuffix("Gi")) << 30 > held + (256 << 20)
 
 

@@ -14,7 +14,7 @@ from processor.demo.servers import Servers
 from processor.embedded.processes import alive, children, tree
 from processor.failures import Failure, StartRefused
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.e2e]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests import harness
 from tests.e2e.operating import configure
 from tests.harness import Message, World, produce
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e]
 NOWHERE = {
     "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
     "REDIS_URL": "redis://127.0.0.1:1/0",

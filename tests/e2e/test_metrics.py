@@ -28,7 +28,7 @@ from tests.e2e.scraped import Watched, by, of, samples, total, watched
 from tests.harness import Message, Worker, World, processor, produce, until
 
 __all__ = ["api", "start_faulty"]
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e]
 
 MOVED: Mapping[str, Iterable[Collector]] = {
     "verdicts": (

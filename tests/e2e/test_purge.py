@@ -20,7 +20,7 @@ from tests.contract.filter_world import file, velocity
 from tests.e2e.operating import administering, configure
 from tests.harness import Message, Worker, World, processor, produce, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e]
 DAY = 86_400_000
 OLD = "UPDATE events SET received_at = received_at - interval '90 days', occurred_at = occurred_at - interval '90 days'"
 

@@ -22,7 +22,7 @@ from tests.e2e.operating import configure
 from tests.harness import Message, Worker, World, processor, produce, read_topic, until
 from tests.oracle_parse import Message as Bad
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e]
 NOON = time.time_ns() // 1_000_000 - 3_600_000
 """Of today: what is older than its topic keeps, Kafka may remove at any moment."""
 EVERY = Asked(Choice())

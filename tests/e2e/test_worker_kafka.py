@@ -33,7 +33,7 @@ from tests.harness import Message, Worker, World, produce, read_topic, until
 
 __all__ = ["start_faulty"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e]
 
 
 async def committed(world: World, partition: int) -> int:
