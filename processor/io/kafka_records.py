@@ -9,15 +9,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, SupportsIndex, overload
+from weakref import WeakSet
 
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from msgspec import Struct
 
-from processor.io.kafka_compressed import plain, unread
+from processor.io.kafka_compressed import LONGEST, plain, unread
 
 HELD = 8 << 20
 """Bytes of records out of compressed batches that are handed over of a partition at once; the last one may exceed it."""
@@ -28,6 +29,7 @@ def install() -> None:
     """From here on every consumer of this process reads so: keys and values are bytes, whatever deserializer it was given."""
     fetcher.MemoryRecords = Fetched
     fetcher.PartitionRecords = Records
+    fetcher.FetchResult = Result
 
 
 class Read(Struct, gc=False):
@@ -61,25 +63,40 @@ class Read(Struct, gc=False):
 class Records(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """What was fetched of a partition, record by record, for half of what making them costs aiokafka.
 
-    A fetch of a few KB may become hundreds of MB.  An iteration ends at `HELD`, and aiokafka fetches again what is left; so it does
-    where one is broken off within a larger batch, which every partition might keep.
+    A fetch of a few KB may become hundreds of MB.  An iteration ends at `HELD`, and aiokafka fetches again what is left.  Where one is
+    broken off within a batch, that stays as it is read, unless those that stay so in this process are more than `LONGEST` together:
+    then it is decompressed again when it is read on.
     """
 
+    _records: "Fetched"
     _records_iterator: Iterator[Read]
 
     def __iter__(self) -> Iterator[Read]:
-        fetched: Fetched = self._records
-        held = 0
+        _BROKEN_OFF.discard(self)
+        fetched, held = self._records, 0
         try:
             for record in self._records_iterator:
                 yield record
                 if fetched.grown:
                     held += _weight(record)
                     if held >= HELD:
-                        return
-        finally:
-            if fetched.grown > HELD:
-                self._records_iterator = iter(())
+                        break
+        except GeneratorExit:
+            self._break_off()
+            raise
+
+    def close(self) -> None:
+        """Nothing is read any more.  What is read refers to who reads it, so it would stay until garbage is collected."""
+        self._records_iterator = iter(())
+
+    def _break_off(self) -> None:
+        grown = self._records.grown
+        kept = sum(other._records.grown for other in _BROKEN_OFF)  # noqa: SLF001 - it is its own class
+        if kept and grown and kept + grown > LONGEST:
+            self._records = self._records.rest()
+            self._records_iterator = self._unpack_records()
+        elif grown:
+            _BROKEN_OFF.add(self)
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Read:
         return Read(
@@ -94,12 +111,27 @@ class Records(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
         )
 
 
+class Result(FetchResult):  # type: ignore[misc]
+    """What is handed over of a partition until it is fetched again."""
+
+    def __init__(self, tp: TopicPartition, *, partition_records: Records, **more: Any) -> None:
+        super().__init__(tp, partition_records=partition_records, **more)
+        self._read = partition_records
+
+    def __del__(self) -> None:
+        self._read.close()
+
+
+_BROKEN_OFF: WeakSet[Records] = WeakSet()
+"""Those that keep a batch without compression until they are read on."""
+
+
 class Fetched:
     """What was fetched of a partition, in place of aiokafka's ``MemoryRecords``."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self._begin = self._at = 0
         self._records = MemoryRecords(data)
         self.grown = 0
         """Bytes of the batch that is being read, where it was compressed."""
@@ -108,10 +140,15 @@ class Fetched:
 
     def next_batch(self) -> "Batch":
         """The next one; there is one."""
-        begin = self._at
-        self._at += _LENGTH.size + _LENGTH.unpack_from(self._data, begin)[0]
+        self._begin = self._at
+        self._at += _LENGTH.size + _LENGTH.unpack_from(self._data, self._begin)[0]
         self.grown = 0
-        return Batch(self, self._records.next_batch(), memoryview(self._data)[begin : self._at])
+        data = memoryview(self._data)[self._begin : self._at]
+        return Batch(self, self._records.next_batch(), data)
+
+    def rest(self) -> "Fetched":
+        """From the batch on that is being read, with nothing decompressed."""
+        return Fetched(self._data[self._begin :])
 
 
 class Batch:

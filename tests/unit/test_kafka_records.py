@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.io.kafka_compressed import LONGEST
-from processor.io.kafka_records import HELD, Fetched, Records
+from processor.io.kafka_records import HELD, Batch, Fetched, Records, Result
 from processor.pure.letters import UNREAD
 
 NONE, GZIP = 0, 1
@@ -144,25 +144,39 @@ def test_reading_goes_on_where_it_was_left() -> None:
     assert (list(records), records.next_fetch_offset) == ([], 13)
 
 
+class Position:
+    """Of a consumer in a partition."""
+
+    paused = False
+
+    def __init__(self) -> None:
+        self.position = 0
+
+    def consumed_to(self, offset: int) -> None:
+        """As aiokafka tells how far it is."""
+        self.position = offset
+
+
 class Reading:
     """Stands in a partition of batches, each of as many records, and fetches as a consumer does: whole batches from where it stands."""
 
     def __init__(self, batches: list[bytes], each: int) -> None:
         self.batches, self.each = batches, each
-        self.state = SimpleNamespace(paused=False, position=0, consumed_to=self.stand)
+        self.state = Position()
         self.fetched = self.fetch()
 
-    def stand(self, offset: int) -> None:
-        """As aiokafka tells how far it is."""
-        self.state.position = offset
-
-    def fetch(self) -> FetchResult:
+    def fetch(self) -> Result:
         """All there is from where it stands."""
         data = b"".join(self.batches[self.state.position // self.each :])
         topic, at = TopicPartition("t", 0), self.state.position
-        records = Records(topic, Fetched(data), [], at, None, None, True, 1)
-        assigned = SimpleNamespace(active=True, state_value=lambda _: self.state)
-        return FetchResult(topic, assignment=assigned, partition_records=records, backoff=0)
+        records = Records(topic, self.of(data), [], at, None, None, True, 1)
+        state = self.state
+        assigned = SimpleNamespace(active=True, state_value=lambda _: state)
+        return Result(topic, assignment=assigned, partition_records=records, backoff=0)
+
+    def of(self, data: bytes) -> Fetched:
+        """What came."""
+        return Fetched(data)
 
     def getall(self, most: int) -> list[Any]:
         """What is handed over at once."""
@@ -199,13 +213,81 @@ def test_a_record_larger_than_what_is_handed_over_at_once_comes_alone() -> None:
     assert [[len(r.value) for r in reading.getall(9)] for _ in range(3)] == [[1, HELD + 1], [1], []]
 
 
-def test_what_is_left_of_a_large_batch_is_fetched_again_and_not_kept() -> None:
-    """Each of many partitions might keep one; a small one is kept."""
-    large = Reading([compressed(4, *[MEGABYTE] * 20, base=0)], 20)
-    small = Reading([compressed(4, *[b"a"] * 20, base=0)], 20)
-    for reading in (large, small):
-        assert [r.offset for r in reading.fetched.getall(3)] == [0, 1, 2]
-    assert [r.offset for r in small.fetched.getall(3)] == [3, 4, 5]
-    assert (large.fetched.getall(3), large.fetched.has_more()) == ([], False)
-    large.fetched = large.fetch()
-    assert [r.offset for r in large.getall(99)] == list(range(3, 11))
+class Counted(Fetched):
+    """Notes each batch that is decompressed."""
+
+    def __init__(self, data: bytes, noted: list[int]) -> None:
+        super().__init__(data)
+        self._noted = noted
+
+    def next_batch(self) -> Batch:
+        self._noted.append(self._at)
+        return super().next_batch()
+
+    def rest(self) -> Fetched:
+        return Counted(super().rest()._data, self._noted)
+
+
+class Counting(Reading):
+    """Counts what it takes to read one batch: fetches, and how often it is decompressed."""
+
+    def __init__(self, data: bytes, each: int) -> None:
+        self.fetches, self.decompressed = 0, list[int]()
+        super().__init__([data], each)
+
+    def fetch(self) -> Result:
+        self.fetches += 1
+        return super().fetch()
+
+    def of(self, data: bytes) -> Fetched:
+        return Counted(data, self.decompressed)
+
+
+SMALL, MANY = b" " * 180, 60_000
+"""Together more than what is handed over at once."""
+MOST = 4_000
+
+
+def test_a_large_batch_of_small_records_is_fetched_and_decompressed_once() -> None:
+    """However often its reading is broken off: skipping what was read would cost as much as the batch, each time."""
+    reading = Counting(compressed(4, *[SMALL] * MANY, base=0), MANY)
+    offsets = list[int]()
+    while found := reading.getall(MOST):
+        offsets += [record.offset for record in found]
+    assert offsets == list(range(MANY))
+    assert (reading.fetches, reading.decompressed) == (2, [0])
+
+
+def test_what_stays_decompressed_of_all_partitions_is_bounded_and_the_rest_is_not_fetched_again() -> (
+    None
+):
+    """Those beyond it are decompressed once for each part of them, and all are read whole."""
+    data = compressed(4, *[SMALL] * MANY, base=0)
+    readings = [Counting(data, MANY) for _ in range(8)]
+    for _ in range(3):
+        for reading in readings:
+            assert len(reading.getall(MOST)) == MOST
+    kept = [reading for reading in readings if len(reading.decompressed) == 1]
+    grown = kept[0].fetched._partition_records._records.grown
+    assert len(kept) == LONGEST // grown
+    assert all(len(reading.decompressed) == 3 for reading in readings if reading not in kept)
+    assert all(reading.fetches == 1 for reading in readings)
+    for reading in (kept[0], readings[-1]):
+        offsets = list(range(3 * MOST))
+        while found := reading.getall(MOST):
+            offsets += [record.offset for record in found]
+        assert offsets == list(range(MANY))
+
+
+def test_what_nobody_reads_on_leaves_its_place() -> None:
+    """After a rebalance, for one: nothing of it is kept, or it would be fetched again and again for others."""
+    data = compressed(4, *[SMALL] * MANY, base=0)
+    former = [Counting(data, MANY) for _ in range(8)]
+    for reading in former:
+        reading.getall(MOST)
+    del reading
+    former.clear()
+    reading = Counting(data, MANY)
+    for _ in range(3):
+        reading.getall(MOST)
+    assert reading.decompressed == [0]
