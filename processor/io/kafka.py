@@ -60,7 +60,7 @@ class Tuning(Struct, frozen=True):
     partition_fetch_bytes: int = 2 << 20
     held_bytes: int = 32 << 20
     """Of all lanes together; a record counts as its key, its value and `record_bytes`."""
-    record_bytes: int = 512
+    record_bytes: int = kafka_records.RECORD_BYTES
     produce_bytes: int = 512 << 10
     drain_ms: int = 14_000
     """How long batches in flight may take to finish before they are abandoned."""

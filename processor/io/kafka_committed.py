@@ -35,6 +35,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from processor.io.kafka_records import together
 from processor.io.topic_ids import identified
 
 Partition: TypeAlias = TopicPartition
@@ -145,6 +146,12 @@ class Question(
 
 class Member(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer of a group that does not take a coordinator's silence for an answer."""
+
+    async def getmany(self, *partitions: Partition, **how: Any) -> dict[Partition, list[Any]]:
+        """As aiokafka's; however little records are in Kafka, those of all partitions are bounded together."""
+        with together():
+            found: dict[Partition, list[Any]] = await super().getmany(*partitions, **how)
+        return found
 
     async def standing(self, partition: Partition) -> Standing:
         """Where the group stands; raises aiokafka's errors, and `UnstableOffsetError` where it stays open for `UNSETTLED_S`."""

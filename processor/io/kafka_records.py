@@ -7,6 +7,8 @@ raises again at the next: one record would hold up its partition for ever.  Here
 
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from typing import Any, SupportsIndex, overload
 from weakref import WeakSet
@@ -21,7 +23,9 @@ from msgspec import Struct
 from processor.io.kafka_compressed import LONGEST, plain, unread
 
 HELD = 8 << 20
-"""Bytes of records out of compressed batches that are handed over of a partition at once; the last one may exceed it."""
+"""Bytes of records out of compressed batches that are handed over at once; the last one may exceed it."""
+RECORD_BYTES = 512
+"""What a record weighs beside what it holds."""
 _LENGTH = struct.Struct(">8xi")
 
 
@@ -63,8 +67,8 @@ class Read(Struct, gc=False):
 class Records(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
     """What was fetched of a partition, record by record, for half of what making them costs aiokafka.
 
-    A fetch of a few KB may become hundreds of MB.  An iteration ends at `HELD`, and aiokafka fetches again what is left.  Where one is
-    broken off within a batch, that stays as it is read, unless those that stay so in this process are more than `LONGEST` together:
+    A fetch of a few KB may become hundreds of MB.  An iteration ends at `HELD`, of all partitions that are read `together`, and
+    aiokafka fetches again what is left: others come before it then.  Where one is broken off within a batch, that stays as it is read, unless those that stay so in this process are more than `LONGEST` together:
     then it is decompressed again when it is read on.
     """
 
@@ -73,13 +77,13 @@ class Records(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
 
     def __iter__(self) -> Iterator[Read]:
         _BROKEN_OFF.discard(self)
-        fetched, held = self._records, 0
+        fetched, room = self._records, _ROOM.get() or _Room()
         try:
             for record in self._records_iterator:
                 yield record
                 if fetched.grown:
-                    held += _weight(record)
-                    if held >= HELD:
+                    room.left -= _weight(record)
+                    if room.left <= 0:
                         break
         except GeneratorExit:
             self._break_off()
@@ -120,6 +124,34 @@ class Result(FetchResult):  # type: ignore[misc]
 
     def __del__(self) -> None:
         self._read.close()
+
+    def getall(self, max_records: int | None = None) -> list[Read]:
+        """Nothing, and all is left for the next time, where what came of other partitions leaves no room."""
+        room = _ROOM.get()
+        if room is not None and room.left <= 0:
+            return []
+        found: list[Read] = super().getall(max_records)
+        return found
+
+
+class _Room:
+    """For what is handed over at once."""
+
+    def __init__(self) -> None:
+        self.left = HELD
+
+
+_ROOM: ContextVar[_Room | None] = ContextVar("_ROOM", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What is read within it, of whatever partitions, is handed over at once."""
+    token = _ROOM.set(_Room())
+    try:
+        yield
+    finally:
+        _ROOM.reset(token)
 
 
 _BROKEN_OFF: WeakSet[Records] = WeakSet()
@@ -183,7 +215,7 @@ class Batch:
 
 
 def _weight(record: Read) -> int:
-    weight = len(record.value or b"") + len(record.key or b"")
+    weight = RECORD_BYTES + len(record.value or b"") + len(record.key or b"")
     for name, held in record.headers:
         weight += len(name) + len(held or b"")
     return weight

@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from processor.io.kafka import Cluster, Tuning, at_start
+from processor.io.kafka import Cluster, Partition, Tuning, at_start
+from processor.io.kafka_records import HELD
 from processor.io.kafka_sink import Outlet
 from processor.io.kafka_topics import Limits
 from processor.pure.types import Message as Output
@@ -56,3 +58,31 @@ async def test_a_backlog_larger_than_what_may_be_held_is_processed_whole(world: 
         worker.stop()
     assert running.result() == 0
     assert skipped == []
+
+
+async def test_what_little_becomes_in_many_partitions_comes_a_bounded_part_at_a_time(
+    world: World,
+) -> None:
+    """All partitions may have it at once: some hundred bytes in Kafka, and 4 MB once they are read."""
+    await world.create_topics(PARTITIONS)
+    partitions = [Partition(world.raw, number) for number in range(PARTITIONS)]
+    async with AIOKafkaProducer(
+        bootstrap_servers=world.kafka,
+        compression_type="zstd",
+        linger_ms=1_000,
+        max_batch_size=8 << 20,
+        max_request_size=8 << 20,
+    ) as producer:
+        for number in range(4 * PARTITIONS):
+            await producer.send(world.raw, b" " * (1 << 20), partition=number // 4)
+        await producer.flush()
+    reader = Cluster(world.settings()).reader()
+    found = Counter[Partition]()
+    async with reader:
+        reader.assign(partitions)
+        async with asyncio.timeout(30):
+            while found.total() < 4 * PARTITIONS:
+                fetched = await reader.getmany(*partitions, timeout_ms=100)
+                found.update({partition: len(records) for partition, records in fetched.items()})
+                assert sum(map(len, fetched.values())) <= HELD >> 20
+    assert found == dict.fromkeys(partitions, 4)

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.io.kafka_compressed import LONGEST
-from processor.io.kafka_records import HELD, Batch, Fetched, Records, Result
+from processor.io.kafka_records import (
+    HELD,
+    RECORD_BYTES,
+    Batch,
+    Fetched,
+    Records,
+    Result,
+    together,
+)
 from processor.pure.letters import UNREAD
 
 NONE, GZIP = 0, 1
@@ -291,3 +299,33 @@ def test_what_nobody_reads_on_leaves_its_place() -> None:
     for _ in range(3):
         reading.getall(MOST)
     assert reading.decompressed == [0]
+
+
+def test_what_many_partitions_hand_over_at_once_is_bounded_in_all_and_each_has_its_turn() -> None:
+    """Whoever came too late keeps what it has for the next time, and is not fetched again for that; who used it up comes last then."""
+    data = compressed(4, *[MEGABYTE] * 12, base=0)
+    queue, order = [Counting(data, 12) for _ in range(12)], list[Counting]()
+    readings = list(queue)
+    while queue:
+        sizes = list[int]()
+        with together():
+            for reading in list(queue):
+                found = reading.fetched.getall(MOST)
+                sizes += [len(record.value or b"") for record in found]
+                if found:
+                    order.append(reading)
+                if not reading.fetched.has_more():
+                    queue.remove(reading)
+                    if reading.state.position < 12:
+                        reading.fetched = reading.fetch()
+                        queue.append(reading)
+        assert HELD - len(MEGABYTE) <= sum(sizes) <= HELD + len(MEGABYTE)
+    assert set(order[:12]) == set(readings)
+    assert all(reading.state.position == 12 for reading in readings)
+    assert sum(reading.fetches for reading in readings) <= len(order)
+
+
+def test_records_that_hold_nothing_take_room_too() -> None:
+    """As they do in memory."""
+    reading = Reading([compressed(4, *[b""] * 20_000, base=0)], 20_000)
+    assert 0 < len(reading.getall(20_000)) * RECORD_BYTES <= HELD
