@@ -8,7 +8,7 @@ remembered of each lead alone: it is what an unmerge leaves, and what leads that
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import chain
 from typing import TypeAlias
 
@@ -74,35 +74,45 @@ class Fold:
         return root
 
     def _link(self, batch: int) -> None:
-        """What was merged and unmerged before a batch is so from now on."""
+        """What was merged and unmerged before a batch is so from now on; no event lies between, so only what it comes to is made."""
+        torn: set[str] = set()
         while self._linked < len(self._links) and self._links[self._linked][0] < batch:
             _, roots, survivor = self._links[self._linked]
             self._linked += 1
             if survivor is None:
-                self._part(roots)
+                self._part(roots, torn)
             else:
-                self._join(roots, survivor)
+                self._join(roots, survivor, torn)
+            self._roots.clear()
+        if torn:
+            self._make_anew({self._root(lead) for lead in torn})
 
-    def _join(self, roots: Sequence[str], survivor: str) -> None:
+    def _join(self, roots: Sequence[str], survivor: str, torn: set[str]) -> None:
         """The largest takes the others in, so that a lead to which others are joined one by one is not gone through each time."""
         joined = (*roots, survivor)
         alone = [self._own[r] for r in joined if r in self._own and r not in self._united]
         united = [self._united.pop(root) for root in joined if root in self._united]
-        largest = max(united, key=_Events.size, default=_Events(self._width))
-        largest.take([*alone, *(events for events in united if events is not largest)])
-        self._united[survivor] = largest
+        # What is torn is made anew, for the root that it has in the end.
+        if torn.isdisjoint(joined):
+            largest = max(united, key=_Events.size, default=_Events(self._width))
+            largest.take([*alone, *(events for events in united if events is not largest)])
+            self._united[survivor] = largest
         self._above.update(dict.fromkeys(roots, survivor))
-        self._roots.clear()
 
-    def _part(self, roots: Sequence[str]) -> None:
-        """Of leads that were one nobody knows what belongs to which part: it is made anew of what each has."""
+    def _part(self, roots: Sequence[str], torn: set[str]) -> None:
+        """Of leads that were one nobody knows what belongs to which part."""
         touched = {*roots, *map(self._root, roots)}
+        torn |= touched
         for root in roots:
             self._above.pop(root, None)
-        self._roots.clear()
-        theirs: dict[str, list[_Events]] = {root: [] for root in touched}
+        for root in touched:
+            self._united.pop(root, None)
+
+    def _make_anew(self, roots: Set[str]) -> None:
+        """What leads that are one have together, of what each of them has."""
+        theirs: dict[str, list[_Events]] = {root: [] for root in roots}
         for lead, own in self._own.items():
-            if self._root(lead) in touched:
+            if self._root(lead) in roots:
                 theirs[self._root(lead)].append(own)
         for root, parts in theirs.items():
             self._united[root] = _Events(self._width)
@@ -150,9 +160,12 @@ class _Events:
 
     def take(self, others: Sequence["_Events"]) -> None:
         """What others have is had too."""
-        times = array("q", sorted(chain.from_iterable(other.times for other in others)))
-        if times:
-            self.times = _merged(*sorted((self.times, times), key=len))
+        largest, *few = sorted(
+            (self.times, *(other.times for other in others)), key=len, reverse=True
+        )
+        times = array("q", sorted(chain.from_iterable(few)))
+        if times or largest is not self.times:
+            self.times = _merged(*sorted((times, largest), key=len))
         for other in others:
             self.keep_all(other)
 

@@ -1,7 +1,7 @@
 """The fold over what is older than a filter, against one that forgets nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -220,3 +220,28 @@ def test_leads_that_are_joined_to_another_one_by_one_all_count() -> None:
         history.happen([("event", "A", "", 10), ("merge", lead, other, 0)])
     history.happen([("event", "E", "", 700)])
     assert [event_id for _, event_id, _ in history.folded("A")] == sorted(history.bursts)
+
+
+class Counted(Fold):
+    """Notes whenever what leads have together is made anew."""
+
+    def __init__(self, velocity: VelocityFilter, links: Sequence[Link]) -> None:
+        super().__init__(velocity, links)
+        self.anew: list[Set[str]] = []
+
+    def _make_anew(self, roots: Set[str]) -> None:
+        self.anew.append(roots)
+        super()._make_anew(roots)
+
+
+def test_of_merges_and_unmerges_between_two_events_only_what_they_come_to_is_made() -> None:
+    """Each unmerge of a lead with a million events would cost as much as all of these."""
+    sources = [f"source {n}" for n in range(50)]
+    unmerges: list[Link] = [(2 + n, [source], None) for n, source in enumerate(sources)]
+    again: Link = (100, sources[:25], "B")
+    fold = Counted(keep_first(1, 10), [(0, sources, "A"), *unmerges, again])
+    fold.add([(0, "e0", "A", 1), (5, "e1", sources[0], 1), (5, "e2", sources[30], 101)])
+    assert fold.anew == [{"A", "B", *sources[25:]}]
+    fold.add([(6, "e3", sources[1], 102), (12, "e4", "A", 102)])
+    assert [i for _, i, _ in fold.exceeding(["A", "B", *sources])] == ["e1", "e3"]
+    assert len(fold.anew) == 1
