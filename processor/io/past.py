@@ -5,7 +5,7 @@ Rows older than a filter are folded in processing order, merges and unmerges bet
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Any
 
@@ -42,14 +42,17 @@ class Contents(Struct, frozen=True):
     exceeding: Sequence[Exceeding]
 
 
-class _Kin(Struct, frozen=True):
-    """Raw leads whose rows, and merges and unmerges, tell what exceeds in a window."""
+class _Kin(Struct, frozen=True, eq=False):
+    """Raw leads whose rows, and merges and unmerges, tell what exceeds in windows of any of them."""
 
-    leads: Sequence[str]
-    """Those that are one now."""
-    ever: Sequence[str]
-    """Those that were ever one with any of them, be it through others."""
+    roots: Mapping[str, str]
+    """Of each of those that were ever one, be it through others, who it is one with now."""
     links: Sequence[Link]
+
+    def one_with(self, lead: str) -> Sequence[str]:
+        """Those that are one with it now."""
+        root = self.roots[lead]
+        return [other for other, its in self.roots.items() if its == root]
 
 
 class Past:
@@ -113,7 +116,9 @@ class Past:
         if others:
             # What is stored counts in the past, what is not in the fold: it must be the same for all of them.
             raise Retryable("postgres", "events of the batch were stored while the past was read")
-        folds = await self._folds(touches)
+        folds = await self._folds(
+            (window, event.occurred_at - window.velocity.window_ms) for window, event in touches
+        )
         seen = [
             (count, burst or _burst_near(event, folds.get(window, ()), window.velocity.window_ms))
             for (window, event), (_, count, burst, _) in zip(touches, rows, strict=True)
@@ -154,28 +159,35 @@ class Past:
         )
         for n, event_id, at, burst in rows:
             found[grouped[n - 1]].append((at, event_id, burst))
+        folds = await self._folds((windows[n], floors[n]) for n in grouped)
         for n in grouped:
-            if _reaches_past(windows[n].velocity, floors[n]):
-                folded = await self._fold(windows[n], floors[n])
-                found[n] += [fact for fact in folded if fact[0] > floors[n]]
+            found[n] += [fact for fact in folds.get(windows[n], ()) if fact[0] > floors[n]]
         return found
 
     async def _folds(
-        self, touches: Sequence[tuple[Window, Event]]
+        self, asked: Iterable[tuple[Window, int]]
     ) -> Mapping[Window, Sequence[Exceeding]]:
-        """Of the windows of keep-first filters whose events reach below these filters what exceeds there."""
-        above: dict[Window, int] = {}
-        for window, event in touches:
-            lowest = event.occurred_at - window.velocity.window_ms
-            if window.velocity.keep_first and _reaches_past(window.velocity, lowest):
-                above[window] = min(lowest, above.get(window, lowest))
-        return {window: await self._fold(window, at) for window, at in above.items()}
+        """Of the windows of keep-first filters that reach below these filters what exceeds there: above the times given, and some below.
 
-    async def _fold(self, window: Window, above: int) -> Sequence[Exceeding]:
-        """The exceeding events of a keep-first filter among the rows that are older than it: those above a time, and some below."""
+        Leads that were ever one have one past, which is folded once for all their windows.
+        """
+        above: dict[Window, int] = {}
+        for window, at in asked:
+            if window.velocity.keep_first and _reaches_past(window.velocity, at):
+                above[window] = min(at, above.get(window, at))
+        alike: dict[tuple[_Kin, VelocityFilter], list[Window]] = {}
+        for window, kin in (await self._kin(above)).items():
+            alike.setdefault((kin, window.velocity), []).append(window)
+        folds: dict[Window, Sequence[Exceeding]] = {}
+        for (kin, _), windows in alike.items():
+            fold = await self._fold(windows[0], kin, min(above[window] for window in windows))
+            folds |= {window: fold.exceeding(kin.one_with(window.lead_id)) for window in windows}
+        return folds
+
+    async def _fold(self, window: Window, kin: _Kin, above: int) -> Fold:
+        """The rows that are older than a keep-first filter, folded as far back as tells what exceeds above a time."""
         velocity = window.velocity
-        kin = await self._kin(window)
-        of = window.org_unit, kin.ever, velocity.event_type
+        of = window.org_unit, list(kin.roots), velocity.event_type
         calm = above, velocity.window_ms, _CALM_WITHIN, velocity.threshold
         begins = await self._postgres.fetchval("past_begins", *of, *calm)
         fold = Fold(velocity, kin.links)
@@ -183,17 +195,26 @@ class Past:
             "past_members", *of, velocity.revision, begins
         ):
             fold.add(part)
-        return fold.exceeding(kin.leads)
+        return fold
 
-    async def _kin(self, window: Window) -> "_Kin":
+    async def _kin(self, windows: Iterable[Window]) -> Mapping[Window, _Kin]:
         """Read before the rows, which were all there when the filter came into force: a merge that is missed here holds the locks of
         its leads after each of theirs was recorded, so its batch is later than any that is folded.  Where rows stand by then is looked
         up with them.
         """
-        if window.epoch == 0:  # it never was in a merge
-            return _Kin([window.lead_id], [window.lead_id], ())
-        rows = await self._postgres.fetch_by_keys("past_links", window.org_unit, window.lead_id)
-        return _Kin(**rows[0])
+        found: dict[Window, _Kin] = {}
+        known: dict[tuple[str, str], _Kin] = {}
+        for window in windows:
+            org_unit, lead = window.org_unit, window.lead_id
+            if window.epoch == 0:  # it never was in a merge
+                found[window] = _Kin({lead: lead}, ())
+                continue
+            if (org_unit, lead) not in known:
+                (row,) = await self._postgres.fetch_by_keys("past_links", org_unit, lead)
+                kin = _Kin(**row)
+                known |= dict.fromkeys(((org_unit, other) for other in kin.roots), kin)
+            found[window] = known[org_unit, lead]
+        return found
 
 
 def _reaches_past(velocity: VelocityFilter, above: int) -> bool:

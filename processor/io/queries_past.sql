@@ -155,8 +155,8 @@ CROSS JOIN LATERAL (
 ) m
 
 -- name: past_links
--- Who a lead is one with (`leads`), who was ever one with any of them, be it through others (`ever`), and the merges and unmerges of
--- all these in the order of their batches: [batch, [roots joined], survivor], or [batch, [leads made roots again], null].
+-- Who was ever one with a lead or with any that is one with it, be it through others, with the root of each now, and the merges and
+-- unmerges of all these in the order of their batches: [batch, [roots joined], survivor], or [batch, [leads made roots again], null].
 WITH RECURSIVE ever (lead) AS (
     SELECT lead COLLATE "C" FROM unnest(lead_class($1, $2)) AS lead
     UNION
@@ -174,7 +174,11 @@ WITH RECURSIVE ever (lead) AS (
     UNION ALL
     SELECT removed_by, jsonb_agg(source_lead), NULL FROM edges WHERE removed_by IS NOT NULL GROUP BY removed_by
 )
-SELECT lead_class($1, $2) AS leads, ARRAY(SELECT lead FROM ever) AS ever, (
+SELECT (
+    SELECT jsonb_object_agg(lead, coalesce((
+        SELECT r.to_lead FROM lead_redirects r WHERE r.org_unit = $1 AND r.from_lead = ever.lead), lead))
+    FROM ever
+) AS roots, (
     SELECT coalesce(jsonb_agg(jsonb_build_array(m.batch, l.roots, l.survivor) ORDER BY m.batch), '[]')
     FROM links l JOIN merges m ON m.id = l.id
 ) AS links

@@ -2,14 +2,16 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import asyncpg
 import pytest
 
 from processor.io import merges
 from processor.io.past import Past, Window
-from processor.io.postgres import QUERIES
+from processor.io.postgres import QUERIES, Postgres
 from processor.pure.past import Exceeding
 from processor.pure.types import Case, Event, Facts, Root, Ruling, VelocityFilter
 from tests.contract.merge_world import ORG, People, people
@@ -119,6 +121,52 @@ async def test_what_exceeds_in_the_past_is_what_exceeded_among_the_leads_that_we
             for at in range(floor + width, SPAN + width):
                 near = any(abs(other - at) < width for other in times)
                 assert near == any(abs(other - at) < width for other, *_ in held), (number, lead)
+
+
+class Counted(Postgres):
+    """Counts the pasts that are read."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        super().__init__(pool)
+        self.read: list[Sequence[str]] = []
+
+    def stream_by_keys(self, name: str, *args: Any) -> AsyncIterator[list[Any]]:
+        self.read.append(args[1])
+        return super().stream_by_keys(name, *args)
+
+
+async def test_leads_that_were_ever_one_have_one_past_which_is_folded_once_for_all_their_windows(
+    people: People,
+) -> None:
+    """In one call, of windows and of late events alike; what exceeds in each is what it is by itself."""
+    postgres = Counted(people.postgres._pool)
+    for number in range(HISTORIES // 4):
+        velocity = VelocityFilter("vf", "v", 1, "Page View", 1, 5, True, 2, SPAN)
+        names = [f"{number}-{name}" for name in "ABCDE"]
+        leads = Leads(people, names, velocity, random.Random(number))
+        for _ in range(STEPS):
+            await leads.step()
+        await people.merge(names[0], *names[1:])
+        await people.unmerge(names[0], *names[1 + number % 4 :])
+        roots = dict(await people.roots(names))
+        windows = [Window(ORG, root, epoch, velocity) for root, epoch in roots.items()]
+        wanted = [(window, SPAN - n) for n, window in enumerate(windows)]
+        alone = [(await Past(postgres).windows([one], 10))[0] for one in wanted]
+        postgres.read.clear()
+        together = await Past(postgres).windows(wanted, 10)
+        assert [set(held.exceeding) for held in together] == [set(h.exceeding) for h in alone]
+        assert [sorted(read) for read in postgres.read] == [names]
+        events = [_late(f"late-{n}", window.lead_id, n) for n, window in enumerate(windows)]
+        touches = list(zip(windows, events, strict=True))
+        postgres.read.clear()
+        seen, _ = await Past(postgres).around(touches, events)
+        assert [sorted(read) for read in postgres.read] == [names]
+        singly = [(await Past(postgres).around([touch], events))[0][0] for touch in touches]
+        assert seen == singly
+
+
+def _late(event_id: str, lead: str, at: int) -> Event:
+    return Event(NoRecord("raw", offset=0), ORG, event_id, lead, "Page View", {}, b"{}", at)
 
 
 async def test_who_was_ever_one_with_a_lead_is_found_by_index(people: People) -> None:
