@@ -11,8 +11,9 @@
     503 unavailable    Postgres or Kafka is away, or too much is under way; try again after Retry-After seconds
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import TypeAlias
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -48,6 +49,9 @@ _MESSAGES: Mapping[int, str] = {
 }
 
 
+Answered: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
+
+
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
@@ -80,20 +84,23 @@ def answer(status: int, message: str, headers: Mapping[str, str] | None = None) 
 
 def install(app: FastAPI) -> None:
     """Every failure of the app is answered so."""
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(Retryable, _unavailable)
-    app.add_exception_handler(TooLargeError, _too_large)
-    app.add_exception_handler(filters.TooMuch, _too_many_conditions)
-    app.add_exception_handler(postgres.TooMuch, _too_much)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    for kind, answered in _ANSWERS.items():
+        app.add_exception_handler(kind, _freed(answered))
     app.add_exception_handler(Exception, _defect)
+
+
+def _freed(answered: Answered) -> Answered:
+    """A failure is answered while it is handled: what its frames hold, a body for one, would be there until the client has read."""
+
+    async def handler(request: Request, error: Exception) -> Response:
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return await answered(request, error)
+
+    return handler
 
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)  # noqa: S101 - as registered
-    # It is answered while it is handled: what its frames hold, a body for one, would be there until the client has read.
-    error.__traceback__ = error.__cause__ = error.__context__ = None
     return answer(error.status, error.message, error.headers)
 
 
@@ -127,6 +134,17 @@ async def _http(_: Request, error: Exception) -> Response:
     status = error.status_code if error.status_code in CODES else 400
     message = _MESSAGES.get(status) or HTTPStatus(error.status_code).phrase
     return answer(status, message, error.headers)
+
+
+_ANSWERS: Mapping[type[Exception], Answered] = {
+    Refused: _refused,
+    Retryable: _unavailable,
+    TooLargeError: _too_large,
+    filters.TooMuch: _too_many_conditions,
+    postgres.TooMuch: _too_much,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+}
 
 
 async def _defect(request: Request, error: Exception) -> Response:

@@ -15,7 +15,6 @@ from processor.api.listing import Asked, Choice, chosen
 from processor.api.paths import LEAD
 from processor.api.services import Serving
 from processor.io import listing
-from processor.pure import jsontext
 from processor.pure.faults import unstorable
 
 HOUR_MS = 3_600_000
@@ -247,7 +246,10 @@ def _can_be_an_id(text: str) -> bool:
 
 
 def _event_ids(body: bytes) -> list[str]:
-    decoded: Any = jsontext.decode(body)
+    try:
+        decoded = bodies.decoded(body)
+    except Refused as refused:
+        raise Refused(400, f"{_BAD_IDS}: {refused.message}") from None
     ids = decoded.get("event_ids") if isinstance(decoded, dict) else None
     if not isinstance(ids, list) or not ids:
         raise Refused(400, _BAD_IDS)

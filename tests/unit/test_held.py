@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from starlette.types import ASGIApp
 
 from processor.api import errors, held
 from processor.api.held import Held
+from processor.failures import Retryable
+from processor.io import filters, postgres
+from processor.io.producing import TooLargeError
 
 MB = 1 << 20
 
@@ -116,7 +119,18 @@ async def test_nothing_is_left_of_an_answer_that_is_refused(world: World) -> Non
     assert not world.held.answers
 
 
-async def test_nothing_is_left_of_a_request_that_is_refused(world: World) -> None:
+@pytest.mark.parametrize(
+    "why",
+    [
+        errors.Refused(400, "no"),
+        Retryable("postgres", "away"),
+        TooLargeError(0, "events.raw", 1),
+        filters.TooMuch("conditions"),
+        postgres.TooMuch("bytes"),
+        HTTPException(404),
+    ],
+)
+async def test_nothing_is_left_of_a_request_that_is_refused(world: World, why: Exception) -> None:
     """While its client puts off reading why: frames of the refusal, and of what it came from, may hold a whole body."""
     made: list[weakref.ref[Page]] = []
 
@@ -126,7 +140,7 @@ async def test_nothing_is_left_of_a_request_that_is_refused(world: World) -> Non
         try:
             _ = 1 // len(page.headers.get("x-missing", ""))
         except ZeroDivisionError as error:
-            raise errors.Refused(400, "no") from error
+            raise why from error
 
     async def none_left(_: Any) -> None:
         assert made[-1]() is None
@@ -134,7 +148,7 @@ async def test_nothing_is_left_of_a_request_that_is_refused(world: World) -> Non
     world.app.router.routes.clear()
     world.app.add_api_route("/refuse", refuse)
     with uncollected():
-        assert (await world.ask(path="/refuse", beside=none_left))[0]["status"] == 400
+        assert (await world.ask(path="/refuse", beside=none_left))[0]["status"] >= 400
     assert len(made) == 1
 
 
