@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from processor.failures import Retryable, Stopped
 from processor.io.engagement_store import Place
 from processor.io.kafka import NOWHERE, Cluster, translated
+from processor.io.kafka_records import together
 from processor.io.topic_ids import look
 from processor.pure.enriched import found_in
 from processor.pure.places import Delivered, Standing
@@ -87,7 +88,8 @@ class _Thread(AIOKafkaConsumerThread):
         await super()._seek_wait(consumer, partitions)
 
     async def _fetch_records(self, *args: Any, **more: Any) -> Any:
-        found = await super()._fetch_records(*args, **more)
+        with together():
+            found = await super()._fetch_records(*args, **more)
         return {tp: [self._tied(tp, record) for record in records] for tp, records in found.items()}
 
     async def topic_id(self, topic: str) -> bytes:

@@ -23,7 +23,7 @@ from processor.io.filters import apply
 from processor.io.kafka_topics import create_topics
 from processor.io.migrate import migrate
 from processor.io.postgres import Postgres
-from processor.io.sandbox import own_database, own_redis, own_topics
+from processor.io.sandbox import Stays, own_database, own_redis, own_topics
 from processor.settings import Settings
 
 FILTERS = Path(__file__).with_name("filters.yaml")
@@ -52,17 +52,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(
-    servers: Servers, progress: Steps, stays: Callable[[str], None]
-) -> AsyncIterator[Stage]:
+async def set_up(servers: Servers, progress: Steps, stays: Stays) -> AsyncIterator[Stage]:
     """A worker and an API that are ready; raises `StartRefused`.  Servers of others are left as they were found; `stays` is told where not."""
     name = f"demo_{secrets.token_hex(4)}"
     database = partial(own_database, name=name, stays=stays)
     progress.waiting(steps.KAFKA, steps.REDIS, steps.POSTGRES)
     async with AsyncExitStack() as leaving:
         async with asyncio.TaskGroup() as scope:
-            kafka = scope.create_task(_kafka(servers, progress, leaving, name))
-            redis = scope.create_task(_redis(servers, progress, leaving))
+            kafka = scope.create_task(_kafka(servers, progress, leaving, name, stays))
+            redis = scope.create_task(_redis(servers, progress, leaving, stays))
             postgres = scope.create_task(_postgres(servers, progress, leaving, database))
         own = {**kafka.result(), **redis.result(), **postgres.result()}
         environment = {**os.environ, **own}
@@ -98,7 +96,7 @@ def _settings(own: Environment) -> Settings:
 
 
 async def _kafka(
-    servers: Servers, progress: Steps, leaving: AsyncExitStack, name: str
+    servers: Servers, progress: Steps, leaving: AsyncExitStack, name: str, stays: Stays
 ) -> Environment:
     url = await servers.url("kafka")
     progress.done(steps.KAFKA, servers.took["kafka"])
@@ -106,17 +104,19 @@ async def _kafka(
     own = {"KAFKA_BOOTSTRAP_SERVERS": url, **{k: prefix + v for k, v in TOPICS.items()}}
     with progress.step(steps.TOPICS):
         if servers.named("kafka"):
-            await leaving.enter_async_context(own_topics(_settings(own)))
+            await leaving.enter_async_context(own_topics(_settings(own), stays))
         else:
             await create_topics(_settings(own))
     return own
 
 
-async def _redis(servers: Servers, progress: Steps, leaving: AsyncExitStack) -> Environment:
+async def _redis(
+    servers: Servers, progress: Steps, leaving: AsyncExitStack, stays: Stays
+) -> Environment:
     url = await servers.url("redis")
     progress.done(steps.REDIS, servers.took["redis"])
     if servers.named("redis"):
-        url = await leaving.enter_async_context(own_redis(url))
+        url = await leaving.enter_async_context(own_redis(url, stays))
     return {"REDIS_URL": url}
 
 

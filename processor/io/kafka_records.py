@@ -201,6 +201,7 @@ class Batch:
         if isinstance(self._batch, DefaultRecordBatch) and self._batch.compression_type:
             found = plain(self._data, self._batch.compression_type)
             if found is None:
+                self._fetched.grown = len(self._data)  # it may tell of millions of records
                 yield from unread(self._batch, self._data)
                 return
             self._batch, self._data = MemoryRecords(found).next_batch(), memoryview(found)

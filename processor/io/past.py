@@ -42,17 +42,20 @@ class Contents(Struct, frozen=True):
     exceeding: Sequence[Exceeding]
 
 
-class _Kin(Struct, frozen=True, eq=False):
+class _Kin:
     """Raw leads whose rows, and merges and unmerges, tell what exceeds in windows of any of them."""
 
-    roots: Mapping[str, str]
-    """Of each of those that were ever one, be it through others, who it is one with now."""
-    links: Sequence[Link]
+    def __init__(self, roots: Mapping[str, str], links: Sequence[Link]) -> None:
+        self.roots = roots
+        """Of each of those that were ever one, be it through others, who it is one with now."""
+        self.links = links
+        self._one: dict[str, list[str]] = {}
+        for lead, root in roots.items():
+            self._one.setdefault(root, []).append(lead)
 
     def one_with(self, lead: str) -> Sequence[str]:
         """Those that are one with it now."""
-        root = self.roots[lead]
-        return [other for other, its in self.roots.items() if its == root]
+        return self._one[self.roots[lead]]
 
 
 class Past:

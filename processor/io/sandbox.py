@@ -1,14 +1,14 @@
 """A database, an empty Redis and topics of one's own on servers that others use too: made, and gone again at the end.
 
-Each raises `StartRefused` where it cannot be had; what it takes away at the end is best effort, since the server may be away.
-Whatever others have there, or write there meanwhile, stays.
+Each raises `StartRefused` where it cannot be had.  What cannot be taken away at the end, since the server may be away, is told
+of by its `stays`, in a sentence.  Whatever others have there, or write there meanwhile, stays.
 """
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
@@ -22,13 +22,16 @@ from processor.io.windows_generations import LAYOUT
 from processor.setting_values import redis_urls
 from processor.settings import Settings
 
+Stays: TypeAlias = Callable[[str], None]
+"""Is told what stays on a server, and what removes it."""
+
 _NUMBERS = range(1, 16)
 _TAKEN = "sandbox"
 _AWAY_WITHIN_S = 1.0
-_DROPPED_WITHIN_S = 30.0
-"""A database: its server makes a checkpoint first.  A drop that is given up leaves one that nobody can connect to."""
+_REMOVED_WITHIN_S = 30.0
+"""A database, whose server makes a checkpoint first: a drop that is given up leaves one that nobody can connect to.  And keys."""
 _DELETED_WITHIN_S = 3.0
-"""Keys; and topics, by a client that has to find the brokers first."""
+"""Topics, by a client that has to find the brokers first."""
 _KEYS_AT_ONCE = 1_000
 
 
@@ -64,11 +67,8 @@ async def reading(url: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def own_database(server: str, name: str, stays: Callable[[str], None]) -> AsyncIterator[str]:
-    """The URL of a new database on the server of another one; `name` is one that nobody else has.
-
-    `stays` is told in a sentence where it could not be dropped at the end.
-    """
+async def own_database(server: str, name: str, stays: Stays) -> AsyncIterator[str]:
+    """The URL of a new database on the server of another one; `name` is one that nobody else has."""
     asked = False
     try:
         async with reading(server) as connection:
@@ -87,28 +87,31 @@ async def _create(connection: Any, name: str) -> None:
         raise StartRefused(f"cannot create a database: {error}; check DATABASE_URL") from error
 
 
-async def _dropped(server: str, name: str, stays: Callable[[str], None]) -> None:
+async def _dropped(server: str, name: str, stays: Stays) -> None:
     drop = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
     try:
         async with AsyncExitStack() as leaving:
             async with asyncio.timeout(_AWAY_WITHIN_S):
                 connection = await leaving.enter_async_context(reading(server))
-            async with asyncio.timeout(_DROPPED_WITHIN_S):
+            async with asyncio.timeout(_REMOVED_WITHIN_S):
                 await connection.execute(drop)
     except (StartRefused, asyncpg.PostgresError, OSError, TimeoutError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__  # a timeout says nothing
-        stays(f"the database {name} is still on its server ({said}): run {drop}")
+        stays(f"the database {name} is still on its server ({_said(error)}): run {drop}")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__  # a timeout says nothing
 
 
 @asynccontextmanager
-async def own_redis(server: str) -> AsyncIterator[str]:
+async def own_redis(server: str, stays: Stays) -> AsyncIterator[str]:
     """The URL of a logical database of the server that holds nothing."""
     from redis.asyncio import from_url  # noqa: PLC0415  # slow to import, and rarely needed
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     if len(redis_urls(server)) > 1:
         raise StartRefused("the demo needs one Redis server: a cluster has no logical databases")
-    mark, asked = secrets.token_bytes(8), list[str]()
+    mark, asked = secrets.token_bytes(8), dict[int, str]()
     try:
         try:
             own = await _take(server, mark, asked, from_url)
@@ -116,10 +119,15 @@ async def own_redis(server: str) -> AsyncIterator[str]:
             raise StartRefused(f"cannot use Redis: {error}; check REDIS_URL") from error
         yield own
     finally:
-        with suppress(RedisError, OSError, TimeoutError):
-            for url in asked:
+        for number, url in asked.items():
+            try:
                 async with from_url(url) as client:
                     await _emptied(client, mark)
+            except (RedisError, OSError, TimeoutError) as error:
+                keys = f"`{_TAKEN}` and {LAYOUT}:*"
+                stays(
+                    f"keys of database {number} are still in Redis ({_said(error)}): delete {keys}"
+                )
 
 
 async def _emptied(client: Any, mark: bytes) -> None:
@@ -128,7 +136,7 @@ async def _emptied(client: Any, mark: bytes) -> None:
         ours = await client.get(_TAKEN) == mark
     if not ours:
         return
-    async with asyncio.timeout(_DELETED_WITHIN_S):
+    async with asyncio.timeout(_REMOVED_WITHIN_S):
         at = None
         while at != 0:
             at, keys = await client.scan(at or 0, match=f"{LAYOUT}:*", count=_KEYS_AT_ONCE)
@@ -137,13 +145,16 @@ async def _emptied(client: Any, mark: bytes) -> None:
         await client.delete(_TAKEN)
 
 
-async def _take(server: str, mark: bytes, asked: list[str], from_url: Callable[[str], Any]) -> str:
+async def _take(
+    server: str, mark: bytes, asked: dict[int, str], from_url: Callable[[str], Any]
+) -> str:
     """The first that is empty, marked as taken; `asked` has it, also where only the answer is missing."""
     for number in _NUMBERS:
         url = redis_at(server, number)
         async with from_url(url) as client:
             if not await client.dbsize():
-                asked[:] = [url]
+                asked.clear()
+                asked[number] = url
                 if await client.set(_TAKEN, mark, nx=True):
                     return url
     asked.clear()
@@ -151,15 +162,18 @@ async def _take(server: str, mark: bytes, asked: list[str], from_url: Callable[[
 
 
 @asynccontextmanager
-async def own_topics(settings: Settings) -> AsyncIterator[None]:
+async def own_topics(settings: Settings, stays: Stays) -> AsyncIterator[None]:
     """The topics of `settings`, whose names are ones that nobody else has."""
     try:
         await create_topics(settings)
         yield
     finally:
-        with suppress(Retryable, KafkaError, TimeoutError):
+        try:
             async with asyncio.timeout(_DELETED_WITHIN_S):
                 await _delete(settings)
+        except (StartRefused, Retryable, KafkaError, TimeoutError) as error:
+            names = ", ".join(all_topics(settings))
+            stays(f"topics may still be in Kafka ({_said(error)}): delete {names}")
 
 
 async def _delete(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
@@ -10,11 +11,20 @@ import redis
 
 from processor.embedded import Stack
 from processor.failures import StartRefused
+from processor.io import sandbox
 from processor.io.kafka import Cluster, connected
 from processor.io.sandbox import database_at, own_database, own_redis, own_topics, reading, redis_at
 from tests import harness
 
 pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What is said to stay on servers: nothing."""
+    told: list[str] = []
+    yield told
+    assert told == []
 
 
 MAKING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'CREATE DATABASE ' || $1"
@@ -83,12 +93,12 @@ async def test_of_a_database_that_was_never_asked_for_nothing_is_told() -> None:
 
 
 async def test_topics_are_gone_when_their_creation_is_interrupted(
-    stack: Stack, world: harness.World
+    stack: Stack, world: harness.World, told: list[str]
 ) -> None:
     """The inputs are made before the outputs: here it is interrupted as soon as there is one of them."""
 
     async def make() -> None:
-        async with own_topics(world.settings()):
+        async with own_topics(world.settings(), told.append):
             await asyncio.Event().wait()
 
     async with connected(Cluster(world.settings())) as admin:
@@ -113,12 +123,14 @@ def _keys(server: str) -> dict[int, int]:
 
 # redis-py leaves a connection that it was cancelled in to the garbage collection
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_redis_is_empty_whenever_its_taking_is_interrupted(stack: Stack) -> None:
+async def test_a_redis_is_empty_whenever_its_taking_is_interrupted(
+    stack: Stack, told: list[str]
+) -> None:
     """Nobody finds it taken."""
     before = _keys(stack.redis)
 
     async def make(end: asyncio.Event) -> None:
-        async with own_redis(stack.redis):
+        async with own_redis(stack.redis, told.append):
             await end.wait()  # the driver may swallow the cancellation
 
     for milliseconds in range(30):
@@ -133,21 +145,23 @@ async def test_a_redis_is_empty_whenever_its_taking_is_interrupted(stack: Stack)
 
 
 async def test_the_redis_of_somebody_else_is_left_as_it_is_however_its_url_names_it(
-    stack: Stack,
+    stack: Stack, told: list[str]
 ) -> None:
     """A number in the query is no other place to look for keys."""
     server = urlsplit(stack.redis)._replace(path="", query="db=0").geturl()
     with redis.Redis.from_url(server) as theirs:
         theirs.set("precious", 1)
-        async with own_redis(server) as url, redis.asyncio.from_url(url) as mine:
+        async with own_redis(server, told.append) as url, redis.asyncio.from_url(url) as mine:
             await mine.set("mine", 1)
             assert not theirs.exists("mine")
         assert theirs.getdel("precious") == b"1"
 
 
-async def test_what_others_write_into_the_redis_meanwhile_stays(stack: Stack) -> None:
+async def test_what_others_write_into_the_redis_meanwhile_stays(
+    stack: Stack, told: list[str]
+) -> None:
     """A queue is empty at times: what a program of somebody else keeps there later is not ours to remove."""
-    async with own_redis(stack.redis) as url, redis.asyncio.from_url(url) as mine:
+    async with own_redis(stack.redis, told.append) as url, redis.asyncio.from_url(url) as mine:
         await mine.mset({"w1:{7}:g:f": 1, "w1:{8}": 2})
         await mine.rpush("jobs", 1)
     with redis.Redis.from_url(url) as theirs:
@@ -155,9 +169,28 @@ async def test_what_others_write_into_the_redis_meanwhile_stays(stack: Stack) ->
         theirs.flushdb()
 
 
-async def test_a_redis_that_somebody_else_has_taken_meanwhile_is_theirs(stack: Stack) -> None:
+async def test_keys_that_cannot_be_removed_in_time_are_told_of(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark stays with them: whoever comes next takes another logical database."""
+    monkeypatch.setattr(sandbox, "_REMOVED_WITHIN_S", 0.0)
+    stays: list[str] = []
+    async with own_redis(stack.redis, stays.append) as url:
+        pass
+    number = urlsplit(url).path.removeprefix("/")
+    (sentence,) = stays
+    assert f"database {number} " in sentence
+    assert "delete `sandbox` and w1:*" in sentence
+    with redis.Redis.from_url(url) as left:
+        assert left.keys() == [b"sandbox"]
+        left.flushdb()
+
+
+async def test_a_redis_that_somebody_else_has_taken_meanwhile_is_theirs(
+    stack: Stack, told: list[str]
+) -> None:
     """Its mark is another: it was emptied, and taken by another demo."""
-    async with own_redis(stack.redis) as url, redis.asyncio.from_url(url) as other:
+    async with own_redis(stack.redis, told.append) as url, redis.asyncio.from_url(url) as other:
         await other.flushdb()
         await other.mset({"sandbox": b"another", "w1:{7}": 1})
     with redis.Redis.from_url(url) as theirs:

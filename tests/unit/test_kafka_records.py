@@ -1,6 +1,7 @@
 """Header names that are no UTF-8 hold up nothing: Kafka lets them in, and so do we."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
@@ -118,13 +119,16 @@ def test_of_a_batch_that_grows_too_large_no_record_is_read_and_none_is_left_out(
         assert found[-1].value == b"next"
 
 
+def broken(data: bytes) -> bytes:
+    """A batch that cannot be decompressed, though its checksum is right."""
+    data = data[:70] + b"\xff" * 8 + data[78:]
+    return data[:17] + struct.pack(">I", calc_crc32c(data[21:])) + data[21:]
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_broken_batch_is_no_end(codec: int) -> None:
     """Brokers look into batches, but not all of what sends some is a broker."""
-    data = compressed(codec, b"a" * 300, b"b")
-    broken = data[:70] + b"\xff" * 8 + data[78:]
-    head = struct.pack(">I", calc_crc32c(broken[21:]))
-    found = read(broken[:17] + head + broken[21:])
+    found = read(broken(compressed(codec, b"a" * 300, b"b")))
     assert [(r.offset, r.value) for r in found] == [(10, UNREAD), (11, UNREAD)]
 
 
@@ -325,7 +329,8 @@ def test_what_many_partitions_hand_over_at_once_is_bounded_in_all_and_each_has_i
     assert sum(reading.fetches for reading in readings) <= len(order)
 
 
-def test_records_that_hold_nothing_take_room_too() -> None:
-    """As they do in memory."""
-    reading = Reading([compressed(4, *[b""] * 20_000, base=0)], 20_000)
+@pytest.mark.parametrize("become", [bytes, broken])
+def test_records_that_hold_nothing_take_room_too(become: Callable[[bytes], bytes]) -> None:
+    """As they do in memory; also those of which nothing is known but how many they are."""
+    reading = Reading([become(compressed(4, *[b""] * 20_000, base=0))], 20_000)
     assert 0 < len(reading.getall(20_000)) * RECORD_BYTES <= HELD
