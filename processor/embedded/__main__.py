@@ -9,17 +9,36 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Thread
-from typing import TypeAlias
 
 from processor.embedded import Stack
 from processor.embedded.processes import children, cut_off, endings
 from processor.failures import StartRefused
 
 GIVE_UP_AFTER_S = 2.0
-News: TypeAlias = SimpleQueue[int | Exception | None]
-"""Signals, and how the start ended; whatever a handler interrupts, it may put something there."""
+_START_ENDED = 0
+"""Beside the numbers of signals."""
+
+
+class News:
+    """Signals, and that the start has ended, in a pipe: a thread that goes to sleep as a signal comes would not hear of it otherwise."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self.failed: Exception | None = None
+        """Why the start ended, where the servers do not serve."""
+        for ending in endings():
+            signal.signal(ending, lambda *_: None)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def start_ended(self) -> None:
+        """From any thread."""
+        os.write(self._write, bytes([_START_ENDED]))
+
+    def wait(self) -> int:
+        """The number of a signal, or `_START_ENDED`."""
+        return os.read(self._read, 1)[0]
 
 
 def main() -> int:
@@ -31,8 +50,6 @@ def main() -> int:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="made where there is none")
     servers, news = Stack(parser.parse_args().folder), News()
     others = children()  # of the shell that has become this program: not ours to end
-    for ending in endings():
-        signal.signal(ending, lambda number, _: news.put(number))
     starting = Thread(target=_start, args=(servers, news), daemon=True)
     starting.start()
     try:
@@ -49,27 +66,25 @@ def _start(servers: Stack, news: News) -> None:
     try:
         servers.start()
     except Exception as error:  # whoever waits for the news raises it
-        news.put(error)
-    else:
-        news.put(None)
+        news.failed = error
+    finally:
+        news.start_ended()
 
 
 def _serve(servers: Stack, news: News, starting: Thread) -> int:
     """Until a signal comes; the exit code."""
-    match news.get():
-        case None:
-            starting.join()
-            for variable, url in servers.environment().items():
-                print(f"export {variable}={shlex.quote(url)}", flush=True)
-            news.get()
-            return 0
-        case StartRefused() as error:
-            print(f"processor.embedded: {error}", file=sys.stderr)
-            return 2
-        case Exception() as error:
-            raise error
-        case number:
-            return 128 + number
+    if number := news.wait():
+        return 128 + number
+    if isinstance(news.failed, StartRefused):
+        print(f"processor.embedded: {news.failed}", file=sys.stderr)
+        return 2
+    if news.failed:
+        raise news.failed
+    starting.join()
+    for variable, url in servers.environment().items():
+        print(f"export {variable}={shlex.quote(url)}", flush=True)
+    news.wait()
+    return 0
 
 
 if __name__ == "__main__":
