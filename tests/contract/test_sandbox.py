@@ -173,10 +173,12 @@ async def test_keys_that_cannot_be_removed_in_time_are_told_of(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mark stays with them: whoever comes next takes another logical database."""
-    monkeypatch.setattr(sandbox, "_REMOVED_WITHIN_S", 0.0)
+    monkeypatch.setattr(sandbox, "_REMOVED_WITHIN_S", 0.2)
     stays: list[str] = []
-    async with own_redis(stack.redis, stays.append) as url:
-        pass
+    with redis.Redis.from_url(stack.redis) as admin:
+        async with own_redis(stack.redis, stays.append) as url:
+            admin.client_pause(60_000, all=False)
+        admin.client_unpause()
     number = urlsplit(url).path.removeprefix("/")
     (sentence,) = stays
     assert f"database {number} " in sentence
