@@ -27,7 +27,10 @@ def told() -> Iterator[list[str]]:
     assert told == []
 
 
-MAKING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'CREATE DATABASE ' || $1"
+MAKING = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query = 'CREATE DATABASE ' || $1)
+    OR EXISTS (SELECT FROM pg_database WHERE datname = $1)
+"""
 
 
 async def test_a_database_is_gone_whenever_its_creation_is_interrupted(stack: Stack) -> None:
